@@ -1,0 +1,52 @@
+# Everything sets itself up: git, make and some python3 are enough. `make` alone lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+READY_DEV := $(VENV)/.ready-dev
+export HOST PORT
+
+.PHONY: help run test check train chat eval bench lint clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+run: $(READY) ## train if needed and serve the assistant (HOST=, PORT=)
+	@exec $(BIN)/assistant serve
+
+test: $(READY_DEV) ## lint, types, content checks and all tests
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/assistant check
+	@$(BIN)/pytest $(ARGS)
+
+check: $(READY_DEV) ## check all content: every problem with its file and line
+	@$(BIN)/assistant check
+
+train: $(READY) ## train a model for the present data, if there is none
+	@$(BIN)/assistant train
+
+chat: $(READY) ## talk to the assistant in the terminal
+	@$(BIN)/assistant chat
+
+eval: $(READY) ## measure understanding: DATA=file.tsv [JSON=out.json]
+	@test -n "$(DATA)" || { echo "Say which data: make eval DATA=file.tsv [JSON=out.json]"; exit 2; }
+	@$(BIN)/assistant eval "$(DATA)" $(if $(JSON),--json "$(JSON)")
+
+bench: $(READY_DEV) ## measure speed and memory beside the stock Rasa configuration
+	@$(BIN)/python -m bench.beside_stock $(ARGS)
+
+lint: $(READY_DEV) ## put the code into its form and mend what can be mended
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+clean: ## remove the environment, models and results (not var/, which holds conversations)
+	rm -rf $(VENV) .tools models results *.egg-info .mypy_cache .pytest_cache .ruff_cache .rasa
+
+$(READY): requirements.lock pyproject.toml
+	@deploy/set-up $(VENV) requirements.lock && touch $@
+
+# The tests' environment holds all of the other, so both are ready.
+$(READY_DEV): requirements-dev.lock requirements.lock pyproject.toml
+	@deploy/set-up $(VENV) requirements-dev.lock && touch $(READY) $@

@@ -1,0 +1,1 @@
+"""From a topic to the words that a visitor reads."""

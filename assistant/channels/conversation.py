@@ -1,0 +1,98 @@
+"""One visitor's message in, the assistant's messages out: never nothing, never an exception.
+
+The web chat and the evaluation both go through here, so that what is measured is what visitors get.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from rasa.core.channels.channel import OutputChannel, UserMessage
+
+logger = logging.getLogger(__name__)
+
+Message = dict[str, Any]
+"""A message of the web chat contract: text, buttons, image, metadata."""
+
+TROUBLE = (
+    "I'm sorry, something went wrong on my side and I could not answer. Please try again, or "
+    "contact the office. In an emergency, call 911."
+)
+EMPTY = "I got an empty message. Please type your question."
+
+
+class CollectedReplies(OutputChannel):
+    """Collects what Rasa says in one turn, in the shape of the web chat contract."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+
+    @classmethod
+    def name(cls) -> str:
+        """Return the channel's name, as trackers show it."""
+        return "webchat"
+
+    async def send_response(self, recipient_id: str, message: dict[str, Any]) -> None:
+        """Take one response of Rasa's."""
+        self.messages.extend(as_messages(message))
+
+
+def as_messages(response: dict[str, Any]) -> list[Message]:
+    """Turn a response of Rasa's into messages, one for each bubble.
+
+    A blank line in the text parts two bubbles. All carry the topic; the buttons, the image and the
+    sources stand at the last.
+    """
+    bubbles = [part.strip() for part in (response.get("text") or "").split("\n\n") if part.strip()]
+    if not bubbles and not response.get("image"):
+        return []
+    metadata = dict(response.get("metadata") or {})
+    shared = {key: metadata[key] for key in ("topic", "urgency", "step") if key in metadata}
+    messages: list[Message] = [
+        {"text": bubble, "buttons": [], "metadata": dict(shared)} for bubble in bubbles or [""]
+    ]
+    last = messages[-1]
+    last["buttons"] = [
+        {"title": str(button.get("title", "")), "payload": str(button.get("payload", ""))}
+        for button in response.get("buttons") or []
+    ]
+    last["metadata"] = metadata
+    if response.get("image"):
+        last["image"] = response["image"]
+    return messages
+
+
+def notice(text: str) -> list[Message]:
+    """Return a message from the channel itself, outside the conversation that Rasa keeps."""
+    return [{"text": text, "buttons": [], "metadata": {}}]
+
+
+async def converse(
+    handle: Callable[[UserMessage], Awaitable[Any]],
+    conversation_id: str,
+    text: str,
+    seconds: float,
+) -> list[Message]:
+    """Hand a visitor's text to Rasa and return its answer: always at least one message.
+
+    Args:
+        handle: Rasa's message handler.
+        conversation_id: whose conversation.
+        text: the cleaned text; may be empty.
+        seconds: how long Rasa may take before the visitor gets an apology.
+    """
+    if not text:
+        return notice(EMPTY)
+    replies = CollectedReplies()
+    message = UserMessage(text, replies, conversation_id, input_channel=CollectedReplies.name())
+    try:
+        await asyncio.wait_for(handle(message), timeout=seconds)
+    except asyncio.TimeoutError:
+        logger.error("No answer within %s seconds.", seconds)
+    except Exception:
+        # Whatever it was, the visitor is told; the log has the reason, without the text.
+        logger.exception("A message could not be answered.")
+    return replies.messages or notice(TROUBLE)

@@ -1,0 +1,1 @@
+"""What editors write: topics with their answers, sources, and the office's own facts."""

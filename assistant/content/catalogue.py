@@ -1,0 +1,221 @@
+"""All answers as their editors wrote them: one topic, one place.
+
+Reads `data/faq/*.yml` (questions with their examples and answers) and the `responses:` of
+`domain.yml` (courtesies, fallback). Rasa reads the same files; nothing stands twice.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+UTTER = "utter_"
+
+
+@dataclass(frozen=True)
+class Variation:
+    """One wording of an answer, used when the office's facts that it needs are there."""
+
+    text: str
+    requires: tuple[str, ...] = ()
+    image: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is said on a topic, and what is known about the saying.
+
+    `name` is the topic (`diet/gluten`, `greet`); `topic` is what is reported as answered, which
+    differs for the steps of the fallback (`out_of_scope`).
+    """
+
+    name: str
+    topic: str
+    title: str
+    question: str
+    variations: tuple[Variation, ...]
+    sources: tuple[str, ...] = ()
+    evidence: str = ""
+    reviewed_on: dt.date | None = None
+    follow_ups: tuple[str, ...] = ()
+    step: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A study, guideline or page that answers cite."""
+
+    name: str
+    label: str
+    citation: str = ""
+    url: str = ""
+    kind: str = ""
+    figures: tuple[str, ...] = ()
+
+
+class ContentError(ValueError):
+    """A content file cannot be used at all; the message names it and says why."""
+
+
+class Catalogue:
+    """All answers and sources by name."""
+
+    def __init__(self, answers: dict[str, Answer], sources: dict[str, Source]) -> None:
+        self.answers = answers
+        self.sources = sources
+
+    def topics(self) -> list[Answer]:
+        """Return the answers that stand for a question of their own (area/question)."""
+        return [answer for name, answer in self.answers.items() if "/" in name]
+
+    def buttons(self, names: Iterable[str]) -> list[dict[str, str]]:
+        """Return a button for each topic: its title, and its question in plain words to send."""
+        found = [self.answers[name] for name in names if name in self.answers]
+        return [{"title": a.title, "payload": a.question} for a in found if a.title and a.question]
+
+
+def load_catalogue(project: Path) -> Catalogue:
+    """Read all content of a project folder.
+
+    Raises:
+        ContentError: a file is missing or is not YAML of the right form.
+    """
+    answers: dict[str, Answer] = {}
+    for path in content_files(project):
+        document = _read(path)
+        responses = document.get("responses") or {}
+        if not isinstance(responses, dict):
+            raise ContentError(f"{path.name}: 'responses:' must hold names with answers.")
+        for name, variations in responses.items():
+            answer = _answer(path, str(name), variations)
+            answers[answer.name] = answer
+    return Catalogue(answers, _sources(project / "data" / "sources.yml"))
+
+
+def content_files(project: Path) -> list[Path]:
+    """Return the files that hold answers, in a fixed order."""
+    return [*sorted((project / "data" / "faq").glob("*.yml")), project / "domain.yml"]
+
+
+class LiveCatalogue:
+    """A catalogue that follows its files, so that an edited answer is served without a restart.
+
+    Args:
+        project: the folder that holds `data/` and `domain.yml`.
+        check_every: seconds between looks at the files.
+    """
+
+    def __init__(self, project: Path, check_every: float = 1.0) -> None:
+        self._project = project
+        self._check_every = dt.timedelta(seconds=check_every)
+        self._lock = threading.Lock()
+        self._stamp = self._look()
+        self._catalogue = load_catalogue(project)
+        self._checked = dt.datetime.now()
+
+    def current(self) -> Catalogue:
+        """Return the content as the files hold it now; the last good one if they are broken."""
+        now = dt.datetime.now()
+        with self._lock:
+            if now - self._checked < self._check_every:
+                return self._catalogue
+            self._checked = now
+            stamp = self._look()
+            if stamp != self._stamp:
+                self._stamp = stamp
+                try:
+                    self._catalogue = load_catalogue(self._project)
+                except ContentError as error:
+                    _log_error(error)
+            return self._catalogue
+
+    def _look(self) -> tuple[int, ...]:
+        files = [*content_files(self._project), self._project / "data" / "sources.yml"]
+        return tuple(path.stat().st_mtime_ns for path in files if path.exists())
+
+
+def _log_error(error: ContentError) -> None:
+    import logging
+
+    logging.getLogger(__name__).error("Keeping the answers as they were: %s", error)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = YAML(typ="safe", pure=False).load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ContentError(f"{path} cannot be read: {error.strerror}.") from error
+    except Exception as error:  # ruamel's parser errors share no base class across versions
+        raise ContentError(f"{path.name} is not readable as YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise ContentError(f"{path.name} holds no content; expected 'nlu:' and 'responses:'.")
+    return document
+
+
+def _answer(path: Path, response: str, variations: Any) -> Answer:
+    if not response.startswith(UTTER) or not isinstance(variations, list) or not variations:
+        raise ContentError(f"{path.name}: '{response}' must be utter_<topic> with a list of texts.")
+    name = response[len(UTTER) :]
+    first = variations[0].get("metadata") or {}
+    return Answer(
+        name=name,
+        topic=str(first.get("topic", _reported(name))),
+        title=str(first.get("title", "")),
+        question=str(first.get("question", "")),
+        variations=tuple(_variation(path, response, item) for item in variations),
+        sources=tuple(first.get("sources") or ()),
+        evidence=str(first.get("evidence", "")),
+        reviewed_on=_date(path, response, first.get("reviewed_on")),
+        follow_ups=tuple(first.get("follow_ups") or ()),
+        step=str(first.get("step", "")),
+    )
+
+
+def _reported(name: str) -> str:
+    # The kinds of out-of-scope messages have words of their own, but are one topic.
+    return "out_of_scope" if name.startswith("out_of_scope/") else name
+
+
+def _variation(path: Path, response: str, item: Any) -> Variation:
+    if not isinstance(item, dict) or not str(item.get("text") or "").strip():
+        raise ContentError(f"{path.name}: '{response}' has a variation without text.")
+    metadata = item.get("metadata") or {}
+    return Variation(
+        text=str(item["text"]).strip(),
+        requires=tuple(metadata.get("requires") or ()),
+        image=str(item.get("image") or ""),
+    )
+
+
+def _date(path: Path, response: str, value: Any) -> dt.date | None:
+    if not value:
+        return None
+    try:
+        return dt.date.fromisoformat(str(value))
+    except ValueError:
+        raise ContentError(
+            f'{path.name}: reviewed_on of {response} is not a date; write it as "2026-01-31".'
+        ) from None
+
+
+def _sources(path: Path) -> dict[str, Source]:
+    if not path.exists():
+        return {}
+    entries = _read(path).get("sources") or {}
+    return {
+        str(name): Source(
+            name=str(name),
+            label=str(entry.get("label", "")),
+            citation=str(entry.get("citation", "")),
+            url=str(entry.get("url") or ""),
+            kind=str(entry.get("kind", "")),
+            figures=tuple(str(figure) for figure in entry.get("figures") or ()),
+        )
+        for name, entry in entries.items()
+    }

@@ -1,0 +1,61 @@
+"""The training examples as their editors wrote them, with the line each stands on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ruamel.yaml import YAML
+from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
+
+
+@dataclass(frozen=True)
+class Example:
+    """One phrasing of a visitor's, and where it stands."""
+
+    text: str
+    topic: str
+    file: Path
+    line: int
+
+
+def example_files(project: Path) -> list[Path]:
+    """Return the files that hold examples."""
+    return [project / "data" / "nlu.yml", *sorted((project / "data" / "faq").glob("*.yml"))]
+
+
+def read_examples(project: Path) -> dict[str, list[str]]:
+    """Return the examples of every topic."""
+    texts: dict[str, list[str]] = {}
+    for path in example_files(project):
+        for example in located_examples(path):
+            texts.setdefault(example.topic, []).append(example.text)
+    return texts
+
+
+def located_examples(path: Path) -> list[Example]:
+    """Return the examples of a file with their lines; none if it has no `nlu:`."""
+    root = YAML().compose(path)
+    found: list[Example] = []
+    for item in _items(_value(root, "nlu")):
+        intent, block = _value(item, "intent"), _value(item, "examples")
+        if not isinstance(intent, ScalarNode) or not isinstance(block, ScalarNode):
+            continue
+        first = block.start_mark.line + 2  # the lines of a block begin below its `|`
+        for offset, line in enumerate(block.value.splitlines()):
+            text = line.strip()
+            if text.startswith("- "):
+                found.append(Example(text[2:].strip(), str(intent.value), path, first + offset))
+    return found
+
+
+def _value(node: object, key: str) -> object:
+    if isinstance(node, MappingNode):
+        for name, value in node.value:
+            if name.value == key:
+                return value
+    return None
+
+
+def _items(node: object) -> list[object]:
+    return list(node.value) if isinstance(node, SequenceNode) else []

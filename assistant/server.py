@@ -1,0 +1,103 @@
+"""The server: one process with the channels, Rasa, the actions and the health pages."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from pathlib import Path
+
+from rasa.core.run import configure_app, create_http_input_channels
+from sanic import Sanic
+from sanic.exceptions import SanicException
+from sanic.request import Request
+from sanic.response import HTTPResponse, redirect
+
+from assistant.agent import load_agent, read_endpoints
+from assistant.channels.webchat import failure
+from assistant.health import health_blueprint
+from assistant.settings import SettingError, Settings
+
+logger = logging.getLogger(__name__)
+
+_LARGEST_REQUEST = 262_144  # bytes, for any channel; the web chat itself takes far less
+
+
+def serve(settings: Settings, model: Path, announce: Callable[[str], None]) -> None:
+    """Serve until stopped.
+
+    Args:
+        settings: host, port, database, ...
+        model: the model file.
+        announce: takes the line that says where the assistant can be reached.
+
+    Raises:
+        SettingError: the port cannot be used.
+    """
+    check_port(settings.host, settings.port)
+    app = build_app(settings, model)
+
+    async def say_where(app: Sanic, loop: AbstractEventLoop) -> None:
+        shown = "localhost" if settings.host in ("0.0.0.0", "127.0.0.1", "::") else settings.host  # noqa: S104
+        announce(f"Ready. Chat at http://{shown}:{settings.port}/webchat/  (stop with Ctrl-C)")
+
+    app.register_listener(say_where, "after_server_start")
+    app.run(host=settings.host, port=settings.port, workers=1, access_log=False, motd=False)
+
+
+def build_app(settings: Settings, model: Path) -> Sanic:
+    """Put the application together; the model is loaded when it starts."""
+    endpoints = read_endpoints(settings.folder, settings.action_endpoint)
+    channels = create_http_input_channels(None, str(settings.folder / "credentials.yml"))
+    app = configure_app(
+        channels,
+        # Rasa's CORS layer answers preflights before any channel; without a list it allows nobody.
+        cors=list(settings.origins) or None,
+        enable_api=False,
+        endpoints=endpoints,
+        port=settings.port,
+    )
+    app.config.REQUEST_MAX_SIZE = _LARGEST_REQUEST
+    app.config.REQUEST_TIMEOUT = 20
+    app.config.RESPONSE_TIMEOUT = settings.answer_seconds + 15
+    app.config.GRACEFUL_SHUTDOWN_TIMEOUT = 10.0
+    app.config.PROXIES_COUNT = settings.proxies
+    app.blueprint(health_blueprint(settings.database_url))
+
+    @app.exception(SanicException)
+    async def refuse(request: Request, error: SanicException) -> HTTPResponse:
+        return failure(error.status_code).response()
+
+    @app.on_request
+    async def welcome(request: Request) -> HTTPResponse | None:
+        # Rasa's own greeting stands at /; people are better off at the chat.
+        return redirect("/webchat/") if request.path == "/" else None
+
+    @app.before_server_start
+    async def load(app: Sanic, loop: AbstractEventLoop) -> None:
+        app.ctx.agent = load_agent(model, endpoints)
+
+    return app
+
+
+def check_port(host: str, port: int) -> None:
+    """Make sure that the server can listen.
+
+    Raises:
+        SettingError: it cannot; says why.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise SettingError(
+                    f"Port {port} is in use. Stop what runs there, or choose another: PORT={port + 1} make run"
+                ) from None
+            raise SettingError(
+                f"Cannot listen on {host}:{port}: {error.strerror}. Set HOST and PORT."
+            ) from None

@@ -1,0 +1,1 @@
+"""What is kept: conversations, locks, ended sessions, all in one database."""

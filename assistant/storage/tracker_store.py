@@ -1,0 +1,70 @@
+"""Conversations in SQL: Rasa's store without the habits that lose or stop things."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from rasa.core.brokers.broker import EventBroker
+from rasa.core.tracker_store import SQLTrackerStore
+from rasa.shared.core.domain import Domain
+from sqlalchemy.engine import Engine
+from sqlalchemy.orm import Session, sessionmaker
+
+from assistant.settings import load_settings
+from assistant.storage.database import engine_for
+
+
+class ConversationStore(SQLTrackerStore):
+    """Rasa's SQL tracker store with three changes.
+
+    * Its `session_scope` ends the whole process on any `ValueError`, such as one damaged row; ours
+      rolls back and lets the error go to whoever asked.
+    * It opens a connection for every call; ours shares the engine of the other tables.
+    * It cannot forget; ours erases a conversation.
+    """
+
+    def __init__(
+        self,
+        domain: Domain | None = None,
+        host: str | None = None,
+        event_broker: EventBroker | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Connect.
+
+        Args:
+            domain: the assistant's domain; Rasa sets it when the model is loaded.
+            host: database address (`url:` in `endpoints.yml`); `DATABASE_URL` otherwise.
+            event_broker: as in Rasa.
+            kwargs: as in Rasa.
+        """
+        url = host or load_settings().database_url
+        engine = engine_for(url)
+        super().__init__(domain, host=url, event_broker=event_broker, **kwargs)
+        self.engine.dispose()
+        self.engine: Engine = engine
+        self.sessionmaker = sessionmaker(bind=engine)
+
+    @contextmanager
+    def session_scope(self) -> Generator[Session, None, None]:
+        """Provide a session that is rolled back on every error, and never ends the process."""
+        session = self.sessionmaker()
+        try:
+            yield session
+        except BaseException:
+            session.rollback()
+            raise
+        finally:
+            session.close()
+
+    async def erase(self, conversation_id: str) -> int:
+        """Delete all that is stored of a conversation; return how many events there were."""
+        with self.session_scope() as session:
+            result = session.execute(
+                sa.delete(self.SQLEvent).where(self.SQLEvent.sender_id == conversation_id)
+            )
+            session.commit()
+        return int(result.rowcount)

