@@ -99,11 +99,26 @@ def chat() -> None:
 
 
 @app.command()
-def check() -> None:
+def check(
+    buttons: Annotated[
+        bool, typer.Option(help="Also ask the model whether each button reaches its topic.")
+    ] = True,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(help="Evaluation data that no example may repeat.", metavar="DATA.tsv"),
+    ] = None,
+) -> None:
     """Check all content: every problem with its file and line."""
-    from assistant.content.check import check_project
+    from assistant.content.check import check_project, repeated_rows
 
     problems = check_project(project_folder())
+    for path in against or []:
+        problems += repeated_rows(project_folder(), path)
+    if buttons and not problems:
+        _quiet()
+        from assistant.evaluation import unreached_buttons
+
+        problems += unreached_buttons(project_folder(), _trained())
     for problem in problems:
         typer.echo(str(problem))
     typer.echo(f"{len(problems)} problems")

@@ -15,6 +15,7 @@ from rasa.core.tracker_store import InMemoryTrackerStore
 from assistant.agent import load_agent, read_endpoints
 from assistant.channels.conversation import converse
 from assistant.channels.message_text import clean
+from assistant.content.check import Problem
 from assistant.content.examples import read_examples
 from assistant.understanding.results import area_of, ranked_topics
 
@@ -160,6 +161,31 @@ def _outcome(
         turned_away=stepped or all(topic == OUT_OF_SCOPE for topic in topics),
         likeliest=(*offered, *list(dict.fromkeys(ranking))[:3]),
     )
+
+
+def unreached_buttons(project: Path, model: Path) -> list[Problem]:
+    """Return a problem for each topic whose own question is understood as another topic.
+
+    Args:
+        project: the project folder.
+        model: the model that understands.
+    """
+    store = InMemoryTrackerStore(None)
+    agent = load_agent(model, read_endpoints(project), tracker_store=store)
+    answers = [a for a in agent.nlg.catalogue().answers.values() if a.title and a.question]
+    loop = asyncio.new_event_loop()
+    problems = []
+    for answer in answers:
+        parsed = loop.run_until_complete(agent.parse_message(answer.question))
+        intent = parsed["intent"].get("full_retrieval_intent_name") or parsed["intent"]["name"]
+        if intent != answer.name:
+            message = (
+                f"{answer.name}: its question '{answer.question}' is understood as {intent}, so a "
+                f"button for it leads astray; reword the question or add it to the examples."
+            )
+            problems.append(Problem("data/faq", 1, message))
+    loop.close()
+    return problems
 
 
 def figures(outcomes: list[Outcome]) -> dict[str, Any]:

@@ -276,10 +276,10 @@ class Stock(Contender):
         shutil.copytree(self._source / "data", self.folder / "data")
         domain = _read_yaml(self._source / "domain.yml")
         without_custom_actions(domain, self.folder / "data")
-        _write_yaml(self.folder / "domain.yml", domain)
-        _write_yaml(self.folder / "config.yml", stock_configuration(self._epochs))
-        _write_yaml(self.folder / "endpoints.yml", stock_endpoints())
-        _write_yaml(self.folder / "credentials.yml", {"rest": None})
+        write_yaml(self.folder / "domain.yml", domain)
+        write_yaml(self.folder / "config.yml", stock_configuration(self._epochs))
+        write_yaml(self.folder / "endpoints.yml", stock_endpoints())
+        write_yaml(self.folder / "credentials.yml", {"rest": None})
 
     def training_command(self) -> list[str]:
         """Return `rasa train`."""
@@ -365,7 +365,7 @@ def without_custom_actions(domain: dict[str, Any], data: Path) -> None:
         for step in replaced:
             step["action"] = _STAND_INS.get(step["action"], _OTHER_STAND_IN)
         if replaced:
-            _write_yaml(path, document)
+            write_yaml(path, document)
 
 
 def problem_of(data: Path) -> str:
@@ -591,10 +591,10 @@ def measure(contender: Contender, seconds: float, messages: int, data: Path | No
         messages: how many warm answers to time.
         data: labelled messages, if accuracy is wanted.
     """
-    _say(f"{contender.name}: serving and asking.")
+    say(f"{contender.name}: serving and asking.")
     served = serve_and_ask(contender, messages)
     if data:
-        _say(f"{contender.name}: measuring accuracy.")
+        say(f"{contender.name}: measuring accuracy.")
     return Measured(
         name=contender.name,
         training_seconds=seconds,
@@ -615,7 +615,7 @@ def compare(arguments: argparse.Namespace) -> str:
         contenders[1].prepare()
         training = {}
         for contender in contenders:
-            _say(f"{contender.name}: training.")
+            say(f"{contender.name}: training.")
             training[contender.name] = contender.train()
         load = os.getloadavg()[0]
         measured = [
@@ -710,7 +710,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _write_yaml(path: Path, document: dict[str, Any]) -> None:
+def write_yaml(path: Path, document: dict[str, Any]) -> None:
+    """Write a YAML file."""
     with path.open("w", encoding="utf-8") as file:
         YAML(typ="safe").dump(document, file)
 
@@ -723,7 +724,8 @@ def _shown(command: list[str]) -> str:
     return " ".join([Path(command[0]).name, *command[1:]])
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Tell on standard error, with the time, what is being done."""
     print(f"{dt.datetime.now():%H:%M:%S} {text}", file=sys.stderr, flush=True)
 
 
@@ -788,7 +790,7 @@ def main() -> None:
         sys.exit(str(error))
     print(text)
     out.write_text(text, encoding="utf-8")
-    _say(f"Written to {out}")
+    say(f"Written to {out}")
 
 
 if __name__ == "__main__":

@@ -20,10 +20,14 @@ FAQ = "data/faq/diet.yml"
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A copy of the content, to be broken."""
+    """A copy of two areas of the content, to be broken; all of it would take long to check."""
     for name in ("data", "domain.yml", "office.yml"):
         source = PROJECT / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+    for path in (tmp_path / "data" / "faq").glob("*.yml"):
+        if path.stem not in ("diet", "office"):
+            path.unlink()
+    (tmp_path / "data" / "nlu.yml").write_text('version: "3.1"\nnlu: []\n', encoding="utf-8")
     return tmp_path
 
 
@@ -37,7 +41,7 @@ def test_the_answers_are_easy_to_read() -> None:
 
 def test_there_are_all_topics_and_each_has_buttons_that_lead_somewhere() -> None:
     catalogue = load_catalogue(PROJECT)
-    questions = [answer for answer in catalogue.topics() if answer.title]
+    questions = [answer for answer in catalogue.topics() if answer.question]
     assert len(questions) >= 116
     for answer in questions:
         assert catalogue.buttons(answer.follow_ups), answer.name
@@ -111,7 +115,7 @@ def changed(file: str, old: str, new: str) -> Callable[[Path], None]:
         (without("title"), FAQ, "has no title"),
         (without("question"), FAQ, "has no question"),
         (without("evidence"), FAQ, "its evidence is"),
-        (changed(FAQ, "follow_ups: [", "follow_ups: [diet/unknown, "), FAQ, "is not a topic"),
+        (changed(FAQ, "follow_ups: [", "follow_ups: [diet/unknown, "), FAQ, "diet/unknown is not a topic"),
         (changed(FAQ, "sources: [", "sources: [nobody_1900, "), FAQ, "not in data/sources.yml"),
         (changed(FAQ, 'reviewed_on: "2026', 'reviewed_on: "2020'), FAQ, "more than a year ago"),
         (changed(FAQ, 'reviewed_on: "2026', 'reviewed_on: "2036'), FAQ, "in the future"),

@@ -12,6 +12,8 @@ from typing import Any
 
 from rasa.core.channels.channel import OutputChannel, UserMessage
 
+from assistant.safety.advice import advice_for
+
 logger = logging.getLogger(__name__)
 
 Message = dict[str, Any]
@@ -86,6 +88,7 @@ async def converse(
     """
     if not text:
         return notice(EMPTY)
+    advice = advice_for(text)
     replies = CollectedReplies()
     message = UserMessage(text, replies, conversation_id, input_channel=CollectedReplies.name())
     try:
@@ -95,4 +98,7 @@ async def converse(
     except Exception:
         # Whatever it was, the visitor is told; the log has the reason, without the text.
         logger.exception("A message could not be answered.")
+    if advice and not any("urgency" in message["metadata"] for message in replies.messages):
+        # Whatever else was said or failed: the advice is what counts.
+        return as_messages(advice)
     return replies.messages or notice(TROUBLE)

@@ -26,6 +26,7 @@ from assistant.channels.conversation import Message, as_messages, converse
 from assistant.channels.message_text import LONGEST_MESSAGE, UnreadableTextError, clean
 from assistant.channels.rate_limit import RateLimit
 from assistant.channels.sessions import InvalidSession, Session, SessionSigner
+from assistant.safety.advice import advice_for
 from assistant.settings import Settings, load_settings
 from assistant.storage.database import engine_for
 from assistant.storage.ended_sessions import EndedSessions
@@ -138,8 +139,12 @@ class WebChat(InputChannel):
         async def take_message(request: Request) -> HTTPResponse:
             self._admit(request)
             session = self._session(request)
+            body = _body(request)
+            advice = _advice(body)
+            if advice and not _is_usable(request, body):
+                return json_response({"messages": advice})
             agent = _ready_agent(request)
-            text = await _text_of(_body(request), session, agent)
+            text = await _text_of(body, session, agent)
             wait = self._per_session.wait(session.conversation_id)
             if wait:
                 raise _too_fast(wait)
@@ -261,6 +266,19 @@ def _body(request: Request) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+def _advice(body: dict[str, Any]) -> list[Message]:
+    """Return the advice on a red flag in whatever text a body holds; empty if there is none."""
+    text = body.get("text") or body.get("postback")
+    return as_messages(advice_for(text) or {}) if isinstance(text, str) else []
+
+
+def _is_usable(request: Request, body: dict[str, Any]) -> bool:
+    """Whether a message can go to Rasa: the model is there and the text is not too long."""
+    agent = getattr(request.app.ctx, "agent", None)
+    text = body.get("text") or body.get("postback") or ""
+    return agent is not None and agent.is_ready() and len(text) <= LONGEST_MESSAGE
 
 
 async def _text_of(body: dict[str, Any], session: Session, agent: Any) -> str:

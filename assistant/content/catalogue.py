@@ -1,6 +1,6 @@
 """All answers as their editors wrote them: one topic, one place.
 
-Reads `data/faq/*.yml` (questions with their examples and answers) and the `responses:` of
+Reads `data/faq/*.yml` (questions with their examples and answers), `data/safety/answers.yml` and the `responses:` of
 `domain.yml` (courtesies, fallback). Rasa reads the same files; nothing stands twice.
 """
 
@@ -45,6 +45,7 @@ class Answer:
     reviewed_on: dt.date | None = None
     follow_ups: tuple[str, ...] = ()
     step: str = ""
+    urgency: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ def load_catalogue(project: Path) -> Catalogue:
 
 def content_files(project: Path) -> list[Path]:
     """Return the files that hold answers, in a fixed order."""
-    return [*sorted((project / "data" / "faq").glob("*.yml")), project / "domain.yml"]
+    topics = sorted((project / "data" / "faq").glob("*.yml"))
+    return [*topics, project / "data" / "safety" / "answers.yml", project / "domain.yml"]
 
 
 class LiveCatalogue:
@@ -174,6 +176,7 @@ def _answer(path: Path, response: str, variations: Any) -> Answer:
         reviewed_on=_date(path, response, first.get("reviewed_on")),
         follow_ups=tuple(first.get("follow_ups") or ()),
         step=str(first.get("step", "")),
+        urgency=str(first.get("urgency", "")),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,14 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.nodes import MappingNode
 
-from assistant.content.catalogue import UTTER, Answer, Catalogue, ContentError, load_catalogue
+from assistant.content.catalogue import (
+    UTTER,
+    Answer,
+    Catalogue,
+    ContentError,
+    content_files,
+    load_catalogue,
+)
 from assistant.content.examples import Example, example_files, located_examples
 from assistant.content.office import Office, OfficeFileError, load_office
 
@@ -32,6 +39,8 @@ LONGEST_TITLE = 25  # characters, so that a button stays on one line
 HIGHEST_GRADE = 8.0  # Flesch-Kincaid
 REVIEW_DAYS = 365
 _ALIKE = 0.93  # share of characters from which two examples are nearly the same
+_COPIED = 0.9  # the same for an example and a row of evaluation data
+_EVERYBODY_SAYS = 4  # words
 EVIDENCE = {
     "established", "guideline", "some", "limited", "theory", "none", "office", "general", "law",
 }  # fmt: skip
@@ -156,7 +165,7 @@ def _unreadable(project: Path) -> Iterator[Problem]:
 
 def _answer_lines(project: Path) -> dict[str, tuple[str, int]]:
     found: dict[str, tuple[str, int]] = {}
-    for path in [*sorted((project / "data" / "faq").glob("*.yml")), project / "domain.yml"]:
+    for path in content_files(project):
         root = YAML().compose(path)
         for key, value in root.value if isinstance(root, MappingNode) else []:
             if key.value == "responses" and isinstance(value, MappingNode):
@@ -266,7 +275,9 @@ _COMPUTED = {
 
 
 def _is_question(answer: Answer) -> bool:
-    return "/" in answer.name and not answer.name.startswith(("out_of_scope/", "follow_up/"))
+    return "/" in answer.name and not answer.name.startswith(
+        ("out_of_scope/", "follow_up/", "safety/")
+    )
 
 
 def _metadata_problems(answer: Answer, today: dt.date) -> Iterator[str]:
@@ -355,20 +366,26 @@ def _plain(text: str) -> str:
     return " ".join(re.sub(r"[^\w\s]", " ", text.lower()).split())
 
 
-def unreached_buttons(catalogue: Catalogue, reached: Iterable[tuple[str, str]]) -> list[Problem]:
-    """Return a problem for each topic whose own question is understood as another topic.
+def repeated_rows(project: Path, data: Path) -> list[Problem]:
+    """Return a problem for each example that stands in evaluation data, or nearly does.
+
+    What everybody says (four words or fewer) is no copy; the evaluation leaves such rows out.
 
     Args:
-        catalogue: the content.
-        reached: topic, and the topic that its question was understood as.
+        project: the project folder.
+        data: tab-separated rows with a column `text`.
     """
+    lines = data.read_text(encoding="utf-8").splitlines()
+    column = lines[0].split("\t").index("text")
+    rows = [_plain(line.split("\t")[column]) for line in lines[1:]]
+    rows = [row for row in rows if len(row.split()) > _EVERYBODY_SAYS]
+    examples = [e for path in example_files(project) for e in located_examples(path)]
+    plain = [_plain(example.text) for example in examples]
+    scores = process.cdist(
+        plain, rows, scorer=Indel.normalized_similarity, score_cutoff=_COPIED, dtype=np.float32
+    )
     return [
-        Problem(
-            "data/faq",
-            1,
-            f"{topic}: its question '{catalogue.answers[topic].question}' is understood as {found}, "
-            f"so a button for it leads astray; reword the question or add it to the examples.",
-        )
-        for topic, found in reached
-        if topic != found
-    ]
+        _at(project, examples[index], f"'{examples[index].text}' stands in {data.name}, or nearly; "
+            f"take it out, it would measure nothing.")
+        for index in sorted({int(row) for row in np.nonzero(scores)[0]})
+    ]  # fmt: skip

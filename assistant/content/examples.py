@@ -21,7 +21,12 @@ class Example:
 
 def example_files(project: Path) -> list[Path]:
     """Return the files that hold examples."""
-    return [project / "data" / "nlu.yml", *sorted((project / "data" / "faq").glob("*.yml"))]
+    data = project / "data"
+    return [
+        data / "nlu.yml",
+        data / "safety" / "answers.yml",
+        *sorted((data / "faq").glob("*.yml")),
+    ]
 
 
 def read_examples(project: Path) -> dict[str, list[str]]:

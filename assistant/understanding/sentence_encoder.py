@@ -12,9 +12,10 @@ import numpy.typing as npt
 import onnxruntime
 from tokenizers import BertWordPieceTokenizer
 
+from assistant.understanding.vocabulary import VOCABULARY_FILE
+
 Vectors = npt.NDArray[np.float32]
 
-_VOCABULARY = Path(__file__).parent / "wordpiece_vocabulary.txt"
 _LONGEST = 128  # tokens; a visitor's message has at most some 250, and the question comes early
 _BATCH = 32  # sentences
 
@@ -45,7 +46,7 @@ class SentenceEncoder:
         self._session = onnxruntime.InferenceSession(
             content, options, providers=["CPUExecutionProvider"]
         )
-        self._tokenizer = BertWordPieceTokenizer(str(_VOCABULARY), lowercase=True)
+        self._tokenizer = BertWordPieceTokenizer(str(VOCABULARY_FILE), lowercase=True)
         self._tokenizer.enable_truncation(_LONGEST)
         self._tokenizer.enable_padding()
         self.dimensions = int(self._session.get_outputs()[0].shape[-1])

@@ -11,7 +11,6 @@ import json
 import re
 from collections import Counter
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from rapidfuzz import process
@@ -27,6 +26,7 @@ from rasa.shared.nlu.training_data.message import Message
 from rasa.shared.nlu.training_data.training_data import TrainingData
 
 from assistant.understanding.language import QUESTIONS
+from assistant.understanding.vocabulary import common_words
 
 CORRECTED = "corrected_text"
 """Message property that holds the text after correction (lower case)."""
@@ -90,14 +90,6 @@ def learn_words(texts: list[str]) -> dict[str, int]:
     )
     common = common_words()
     return {word: n for word, n in counts.items() if n > 2 or (word in common and n > 0)}
-
-
-@lru_cache(maxsize=1)
-def common_words() -> frozenset[str]:
-    """Return the common English words that the sentence encoder knows whole."""
-    path = Path(__file__).parent / "wordpiece_vocabulary.txt"
-    words = path.read_text(encoding="utf-8").split()
-    return frozenset(word for word in words if word.isalpha() and word.isascii())
 
 
 @DefaultV1Recipe.register(DefaultV1Recipe.ComponentType.MESSAGE_FEATURIZER, is_trainable=True)

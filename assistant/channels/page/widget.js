@@ -168,6 +168,10 @@ class PracticeChat extends HTMLElement {
     for (const { title, payload } of buttons) {
       if (seen.has(payload)) continue;
       seen.add(payload);
+      if (payload.startsWith("tel:")) {
+        link(choices, payload, title).className = "call";
+        continue;
+      }
       const button = this.add("button", "", { type: "button" }, choices);
       button.textContent = title;
       button.addEventListener("click", () => this.say(payload, { postback: payload }));
@@ -197,6 +201,7 @@ function link(parent, url, text) {
     anchor.rel = "noopener noreferrer";
   }
   parent.append(anchor);
+  return anchor;
 }
 
 // Web addresses in a text become links; all else stays text.

@@ -1,0 +1,121 @@
+"""The answers in words: from the content files and the office's facts, without Rasa.
+
+An answer's buttons are made from its follow-up topics, so a title and the sentence that a button
+sends stand once, at the topic itself.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import re
+from typing import Any
+
+from assistant.content.catalogue import Answer, Catalogue, LiveCatalogue, Source, Variation
+from assistant.content.office import OfficeFileError, load_office
+from assistant.settings import office_file, project_folder
+
+logger = logging.getLogger(__name__)
+
+_PLACE = re.compile(r"\{([a-z_]+)\}")
+_CALL_911 = {"title": "Call 911", "payload": "tel:911"}
+_CALL_988 = {"title": "Call 988", "payload": "tel:988"}
+_CHECKED = {"title": "I've been checked", "payload": "I have been checked by a doctor already"}
+_NOT_THIS = {"title": "It's not this", "payload": "That is not what I have"}
+
+
+class AnswerBook:
+    """All answers, as the files hold them now."""
+
+    def __init__(self) -> None:
+        self._catalogue = LiveCatalogue(project_folder())
+        self._office_path = office_file()
+        self._office = load_office(self._office_path)
+
+    def catalogue(self) -> Catalogue:
+        """Return the content as it is now."""
+        return self._catalogue.current()
+
+    def response(self, name: str, last_sources: str = "") -> dict[str, Any] | None:
+        """Return the answer of a name in Rasa's shape: text, buttons, image and metadata.
+
+        Args:
+            name: the topic or courtesy, as `diet/gluten` or `greet`.
+            last_sources: what the answer before rests on, one source a line.
+
+        Returns:
+            The response, or None when nobody wrote one.
+        """
+        catalogue = self.catalogue()
+        answer = catalogue.answers.get(name)
+        if answer is None:
+            logger.error("There is no answer named %s.", name)
+            return None
+        facts = {**self._facts(), "last_sources": last_sources}
+        variation = _fitting(answer, facts)
+        if variation is None:
+            logger.error("No wording of %s fits the office's facts.", name)
+            return None
+        rendered: dict[str, Any] = {
+            "text": _filled(variation.text, facts),
+            "metadata": _metadata(answer, catalogue.sources),
+        }
+        buttons = _safety_buttons(answer) or catalogue.buttons(answer.follow_ups)
+        if buttons:
+            rendered["buttons"] = buttons
+        if variation.image:
+            rendered["image"] = variation.image
+        return rendered
+
+    def _facts(self) -> dict[str, str]:
+        try:
+            self._office = load_office(self._office_path)
+        except OfficeFileError as error:
+            logger.error("Keeping the office's facts as they were: %s", error)
+        return self._office.facts(dt.datetime.now(dt.timezone.utc))
+
+
+def _safety_buttons(answer: Answer) -> list[dict[str, str]]:
+    """Return the buttons of advice on a red flag: never booking, never a stretch."""
+    if answer.urgency == "crisis":
+        return [_CALL_988, _CALL_911]
+    if answer.urgency == "emergency":
+        return [_CALL_911, _CHECKED, _NOT_THIS]
+    return [_CHECKED, _NOT_THIS] if answer.urgency else []
+
+
+def _fitting(answer: Answer, facts: dict[str, str]) -> Variation | None:
+    for variation in answer.variations:
+        if all(facts.get(name) for name in variation.requires):
+            return variation
+    return None
+
+
+def _filled(text: str, facts: dict[str, str]) -> str:
+    """Fill the places of a text; a line that names an empty fact is left out."""
+    lines = []
+    for line in text.splitlines():
+        names = _PLACE.findall(line)
+        if all(facts.get(name) for name in names):
+            lines.append(_PLACE.sub(lambda match: facts[match.group(1)], line))
+    filled = "\n".join(lines)
+    return re.sub(r"\n{3,}", "\n\n", filled).strip()
+
+
+def _metadata(answer: Answer, sources: dict[str, Source]) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"topic": answer.topic}
+    if answer.step:
+        metadata["step"] = answer.step
+    if answer.urgency:
+        metadata["urgency"] = answer.urgency
+    cited = [sources[name] for name in answer.sources if name in sources]
+    if cited:
+        metadata["sources"] = [
+            {"label": source.label, "url": source.url} if source.url else {"label": source.label}
+            for source in cited
+        ]
+    if answer.evidence:
+        metadata["evidence"] = answer.evidence
+    if answer.reviewed_on:
+        metadata["reviewed_on"] = answer.reviewed_on.isoformat()
+    return metadata
