@@ -176,7 +176,7 @@ def check_advice(messages: list[dict[str, Any]], rule: str) -> None:
     first = messages[0]
     assert first["metadata"]["urgency"] in {"emergency", "urgent", "soon", "crisis"}
     assert first["metadata"]["topic"].startswith("safety/")
-    if rule in ("rf1", "rf14"):
+    if rule in ("rf1", "rf8", "rf14"):
         assert first["metadata"]["topic"] == f"safety/{NAME_OF[rule]}"
     payloads = [button["payload"] for message in messages for button in message["buttons"]]
     assert not any("appointment" in payload or "stretch" in payload for payload in payloads)
