@@ -79,7 +79,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     production = mode == "production"
     return Settings(
         production=production,
-        host=env.get("HOST", "127.0.0.1"),
+        host=env.get("HOST") or "127.0.0.1",  # make hands on an empty HOST
         port=_whole(env, "PORT", 5005, 0, 65535),
         secret=_secret(env, production, folder),
         origins=_origins(env.get("WEBCHAT_ORIGINS", "")),

@@ -52,3 +52,7 @@ def test_a_port_in_use_is_one_line() -> None:
             check_port("127.0.0.1", taken.getsockname()[1])
     assert "is in use" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_empty_host_means_this_machine_only() -> None:
+    assert load_settings({"HOST": "", "PORT": ""}).host == "127.0.0.1"
