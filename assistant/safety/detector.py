@@ -83,6 +83,7 @@ class _Rule:
     """Level and line, the most urgent first."""
     unless: str
     past_counts: bool
+    fine_now_counts: bool
     questions_count: bool
     suppositions_count: bool
 
@@ -267,13 +268,16 @@ class RedFlagDetector:
         words = self._read(text)
         if not words.tokens:
             return None
-        past, long_over = self._past_in(words)
+        past, over = self._past_in(words)
         general = self._general_questions_in(words)
         best: RedFlag | None = None
         for rule in self._rules:
-            elsewhere = (long_over if rule.past_counts else past) | (
-                set() if rule.questions_count else general
-            )
+            if rule.past_counts:
+                elsewhere = past & over
+            else:
+                elsewhere = past if rule.fine_now_counts else past | over
+            if not rule.questions_count:
+                elsewhere = elsewhere | general
             for level, line in rule.lines:
                 if best and LEVELS.index(level) <= LEVELS.index(best.level):
                     break
@@ -327,15 +331,22 @@ class RedFlagDetector:
         """Whether a denial reaches one of the words of a match."""
         denials = words.covered("denial") - words.covered("no_denial")
         ends = words.covered("ends_denial")
+        soft_ends = words.covered("ends_denial_before_no_or")
         own = {position for place in match for position in range(*place)}
         return any(
-            self._is_denied_before(words, start, own, denials, ends)
+            self._is_denied_before(words, start, own, denials, ends, soft_ends)
             or self._is_denied_after(words, end)
             for start, end in match
         )
 
     def _is_denied_before(
-        self, words: _Text, start: int, own: set[int], denials: set[int], ends: set[int]
+        self,
+        words: _Text,
+        start: int,
+        own: set[int],
+        denials: set[int],
+        ends: set[int],
+        soft_ends: set[int],
     ) -> bool:
         """Whether "no", "without" ... stands before a place, with nothing that ends its reach.
 
@@ -343,14 +354,19 @@ class RedFlagDetector:
         time of its own ("no fever, chest pain since noon").
         """
         crossed_comma = False
+        alternatives = words.covered("or")
+        after_or = False
         for position in range(start - 1, max(-1, start - 1 - _DENIAL_REACHES), -1):
             token = words.tokens[position]
             if position in own:
                 continue
             if position in denials:
                 return not (crossed_comma and self._part_is_present(words, start))
-            if position in ends or _SENTENCE_END.match(token):
+            if position in ends or (position in soft_ends and not after_or):
                 return False
+            if _SENTENCE_END.match(token):
+                return False
+            after_or = after_or or position in alternatives
             crossed_comma = crossed_comma or token == ","
         return False
 
@@ -376,12 +392,16 @@ class RedFlagDetector:
         return bool(rest) and rest[0] in ("no", "not") and alone
 
     def _past_in(self, words: _Text) -> tuple[set[int], set[int]]:
-        """Return the sentences that tell of the past; and those of long ago that say it is over."""
-        present = words.sentences_with("present")
+        """Return the sentences that tell of the past, and those of which all is well again."""
+        said_over = words.covered("over")
+        present = {
+            words.sentence_of[start]
+            for start, _ in words.places("present")
+            if start not in said_over
+        }
         over = words.sentences_with("over")
         over |= {number - 1 for number in over}
-        past = words.sentences_with("past")
-        return (past | over) - present, past & over
+        return words.sentences_with("past") - present, over - present
 
     def _general_questions_in(self, words: _Text) -> set[int]:
         """Return the sentences that ask about the matter in general, of nobody in particular.
@@ -422,6 +442,7 @@ class RedFlagDetector:
             lines=tuple(lines),
             unless=unless,
             past_counts=bool(entry.get("past_counts", False)),
+            fine_now_counts=bool(entry.get("fine_now_counts", False)),
             questions_count=bool(entry.get("questions_count", False)),
             suppositions_count=bool(entry.get("suppositions_count", False)),
         )
