@@ -167,7 +167,13 @@ class _Vocabulary:
 class _Text:
     """A visitor's words, and where each group of words stands in them."""
 
-    def __init__(self, text: str, vocabulary: _Vocabulary, groups: dict[str, _Group]) -> None:
+    def __init__(
+        self,
+        text: str,
+        vocabulary: _Vocabulary,
+        groups: dict[str, _Group],
+        groups_of: dict[tuple[str, ...], list[str]],
+    ) -> None:
         self.tokens: list[str] = _TOKEN.findall(_plain(text))
         self.sentence_of: list[int] = []
         number = 0
@@ -175,7 +181,10 @@ class _Text:
             self.sentence_of.append(number)
             number += bool(_SENTENCE_END.match(token))
         self._groups = groups
-        self._terms = vocabulary.places(self.tokens)
+        self._terms: dict[str, set[Place]] = {}
+        for term, places in vocabulary.places(self.tokens).items():
+            for name in groups_of[term]:
+                self._terms.setdefault(name, set()).update(places)
         self._found: dict[str, list[Place]] = {}
         self._harmless: set[int] = set()
         self._harmless = self.covered("harmless")
@@ -184,9 +193,8 @@ class _Text:
     def places(self, name: str) -> list[Place]:
         """Return where a group of words stands, without what a figure of speech covers."""
         if name not in self._found:
-            group = self._groups[name]
-            found = {place for term in group.terms for place in self._terms.get(term, ())}
-            for line in group.lines:
+            found = set(self._terms.get(name, ()))
+            for line in self._groups[name].lines:
                 found |= {(min(p[0] for p in m), max(p[1] for p in m)) for m in self.matches(line)}
             self._found[name] = sorted(p for p in found if self._harmless.isdisjoint(range(*p)))
         return self._found[name]
@@ -253,6 +261,10 @@ class RedFlagDetector:
             self._rule(str(name), entry) for name, entry in document["red_flags"].items()
         )
         self._vocabulary.close()
+        self._groups_of: dict[tuple[str, ...], list[str]] = {}
+        for name, group in self._groups.items():
+            for term in group.terms:
+                self._groups_of.setdefault(term, []).append(name)
 
     @property
     def rules(self) -> list[str]:
@@ -292,7 +304,7 @@ class RedFlagDetector:
         return bool(words.covered("denial") - words.covered("no_denial"))
 
     def _read(self, text: str) -> _Text:
-        return _Text(text, self._vocabulary, self._groups)
+        return _Text(text, self._vocabulary, self._groups, self._groups_of)
 
     def _is_meant(
         self, words: _Text, rule: _Rule, match: tuple[Place, ...], elsewhere: set[int]
