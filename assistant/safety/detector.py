@@ -15,7 +15,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rapidfuzz import process
 from rapidfuzz.distance import OSA
 from ruamel.yaml import YAML
 
@@ -31,7 +30,8 @@ _MOST_PLACES = 16  # places of one group that are looked at; a longer text repea
 _DENIAL_REACHES = 10  # words
 _SUPPOSITION_REACHES = 7  # words from "if" to the first word of what is supposed
 _UNLESS_WITHIN = 8  # words between a match and what excuses it
-_TYPO_FROM = 5  # letters from which one typing error is forgiven
+_TYPO_FROM = 4  # letters from which one typing error is forgiven; shorter words are named in the file
+_BEGINNING_TYPO_FROM = 5  # letters of a beginning from which the rest of the word may be any
 _TWO_TYPOS_FROM = 9  # letters from which two are
 _MOST_REMEMBERED = 20_000  # misspelt words
 
@@ -97,8 +97,7 @@ class _Vocabulary:
         self._exact: dict[str, set[tuple[str, ...]]] = {}
         self._beginnings: dict[str, set[tuple[str, ...]]] = {}
         self._own: set[str] = set()
-        self._forgiven: list[str] = []
-        self._misspelt: dict[str, tuple[str, ...]] = {}
+        self._misspelt: dict[str, set[tuple[str, ...]]] = {}
 
     def add(self, text: str) -> tuple[str, ...]:
         """Take a word or phrase in and return its words."""
@@ -107,11 +106,6 @@ class _Vocabulary:
         home.setdefault(term[0].rstrip("*"), set()).add(term)
         self._own |= {word.rstrip("*") for word in term}
         return term
-
-    def close(self) -> None:
-        """Say that all words are in."""
-        first = {*self._exact, *self._beginnings}
-        self._forgiven = [w for w in first if len(w) >= _TYPO_FROM or w in self._short]
 
     def places(self, tokens: list[str]) -> dict[tuple[str, ...], list[Place]]:
         """Return where each word or phrase stands that stands in the text at all."""
@@ -126,42 +120,49 @@ class _Vocabulary:
         return found
 
     def _starting_with(self, token: str) -> set[tuple[str, ...]]:
-        found: set[tuple[str, ...]] = set()
-        for word in (token, *self._meant(token)):
-            found |= self._exact.get(word, set())
-            for length in range(1, len(word) + 1):
-                found |= self._beginnings.get(word[:length], set())
-        return found
+        found = set(self._exact.get(token, ()))
+        for length in range(1, len(token) + 1):
+            found |= self._beginnings.get(token[:length], set())
+        return found | self._meant(token)
 
-    def _meant(self, token: str) -> tuple[str, ...]:
-        """Return the words that a token may be a typing error of."""
-        if len(token) < 3 or token in self._correct or token in self._own:
-            return ()
+    def _meant(self, token: str) -> set[tuple[str, ...]]:
+        """Return the terms of whose first word a token may be a typing error."""
+        if len(token) < 3 or self._is_word(token):
+            return set()
         if token not in self._misspelt:
             if len(self._misspelt) > _MOST_REMEMBERED:
                 self._misspelt.clear()
-            hits = process.extract(
-                token, self._forgiven, scorer=OSA.distance, score_cutoff=2, limit=None
-            )
-            self._misspelt[token] = tuple(w for w, _, _ in hits if self._near(token, w))
+            self._misspelt[token] = {
+                term
+                for first, terms in (*self._exact.items(), *self._beginnings.items())
+                if first[0] == token[0]
+                for term in terms
+                if self._near(token, term[0], in_phrase=len(term) > 1)
+            }
         return self._misspelt[token]
 
     def _same(self, token: str, word: str) -> bool:
+        """Whether a token is a word of a phrase, behind its first."""
         if token == word or (word.endswith("*") and token.startswith(word[:-1])):
             return True
-        unknown = token not in self._correct and token not in self._own
-        return unknown and self._near(token, word.rstrip("*"))
+        return not self._is_word(token) and self._near(token, word, in_phrase=True)
 
-    def _near(self, token: str, word: str) -> bool:
-        if len(word) < _TYPO_FROM:
-            return (
-                word in self._short
-                and token[0] == word[0]
-                and len(token) >= len(word) - 1
-                and OSA.distance(token, word, score_cutoff=1) <= 1
-            )
-        most = 2 if len(word) >= _TWO_TYPOS_FROM else 1
-        return int(OSA.distance(token, word, score_cutoff=most)) <= most
+    def _is_word(self, token: str) -> bool:
+        """Whether a token is right as it is: a known word, or no word at all."""
+        return not token.isalpha() or token in self._correct or token in self._own
+
+    def _near(self, token: str, word: str, in_phrase: bool) -> bool:
+        """Whether a token may be a typing error of a word, its first letter being right."""
+        meant = word.rstrip("*")
+        if token[0] != meant[0] or len(meant) < 3 or len(token) < len(meant) - 1:
+            return False
+        if len(meant) < _TYPO_FROM and not in_phrase and meant not in self._short:
+            return False
+        most = 2 if len(meant) >= _TWO_TYPOS_FROM else 1
+        if meant == word or len(meant) < _BEGINNING_TYPO_FROM:
+            return int(OSA.distance(token, meant, score_cutoff=most)) <= most
+        lengths = range(len(meant) - 1, len(meant) + 2)
+        return any(OSA.distance(token[:n], meant, score_cutoff=most) <= most for n in lengths)
 
 
 class _Text:
@@ -260,7 +261,6 @@ class RedFlagDetector:
         self._rules = tuple(
             self._rule(str(name), entry) for name, entry in document["red_flags"].items()
         )
-        self._vocabulary.close()
         self._groups_of: dict[tuple[str, ...], list[str]] = {}
         for name, group in self._groups.items():
             for term in group.terms:
