@@ -23,6 +23,9 @@ from assistant.understanding.vocabulary import common_words
 LEVELS = ("soon", "today", "emergency_room", "crisis", "emergency_911")
 """From the mildest to the most urgent; the most urgent one that is found wins."""
 
+SAFETY_AREA = "safety"
+"""The area of topics that are advice on red flags."""
+
 _FILE = "data/safety/red_flags.yml"
 _WITHIN = 14  # words from the first to the last of a rule's line, unless the line says otherwise
 _GROUP_WITHIN = 6  # the same for a combination inside a group
@@ -30,7 +33,9 @@ _MOST_PLACES = 16  # places of one group that are looked at; a longer text repea
 _DENIAL_REACHES = 10  # words
 _SUPPOSITION_REACHES = 7  # words from "if" to the first word of what is supposed
 _UNLESS_WITHIN = 8  # words between a match and what excuses it
-_TYPO_FROM = 4  # letters from which one typing error is forgiven; shorter words are named in the file
+_TYPO_FROM = (
+    4  # letters from which one typing error is forgiven; shorter words are named in the file
+)
 _BEGINNING_TYPO_FROM = 5  # letters of a beginning from which the rest of the word may be any
 _TWO_TYPOS_FROM = 9  # letters from which two are
 _MOST_REMEMBERED = 20_000  # misspelt words
@@ -58,7 +63,7 @@ class RedFlag:
     @property
     def topic(self) -> str:
         """The topic of its advice."""
-        return f"safety/{self.rule}"
+        return f"{SAFETY_AREA}/{self.rule}"
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,8 @@ class _Vocabulary:
             for term in self._starting_with(token):
                 end = start + len(term)
                 if end <= len(tokens) and all(
-                    self._same(*pair) for pair in zip(tokens[start + 1 : end], term[1:], strict=True)
+                    self._same(*pair)
+                    for pair in zip(tokens[start + 1 : end], term[1:], strict=True)
                 ):
                     found.setdefault(term, []).append((start, end))
         return found
@@ -270,6 +276,14 @@ class RedFlagDetector:
     def rules(self) -> list[str]:
         """The names of all rules."""
         return [rule.name for rule in self._rules]
+
+    def mildest_level(self, rule: str) -> str:
+        """Return the least urgent level of a rule.
+
+        Raises:
+            KeyError: there is no such rule.
+        """
+        return {known.name: known.lines[-1][0] for known in self._rules}[rule]
 
     def scan(self, text: str) -> RedFlag | None:
         """Return the most urgent red flag of a text, or None.
