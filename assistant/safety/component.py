@@ -77,7 +77,7 @@ class RedFlags(GraphComponent, IntentClassifier):
         before = tracker.latest_message.text if tracker and tracker.latest_message else None
         if flag or not before or len(text.split()) > _SHORT or self._detector.scan(before):
             return flag
-        return self._detector.scan(f"{before} {text}")
+        return self._detector.scan(f"{before}. {text}")
 
 
 def _is_sure(ranking: list[TopicScore]) -> bool:

@@ -43,7 +43,7 @@ _MOST_REMEMBERED = 20_000  # misspelt words
 _APOSTROPHES = re.compile(r"[’‘`´']")  # noqa: RUF001
 _TOKEN = re.compile(r"#?\w+|[.?!;\n]+|,", re.UNICODE)
 _SENTENCE_END = re.compile(r"[.?!;\n]")
-_LINE = re.compile(r"^(?P<groups>.*?)(?:\s*\((?P<within>\d+)\))?$")
+_LINE_WITHIN = re.compile(r"\s*\((\d+)\)$")
 
 Place = tuple[int, int]
 """First token, and token after the last."""
@@ -259,7 +259,7 @@ class RedFlagDetector:
         self, document: dict[str, Any], correct_words: frozenset[str] = frozenset()
     ) -> None:
         short = frozenset(_split(document["short_words"]))
-        self._vocabulary = _Vocabulary(correct_words, short)
+        self._vocabulary = _Vocabulary(correct_words - {*_split(document["rare_words"])}, short)
         self._named = {**document["how_it_is_said"], **document["words"]}
         self._groups: dict[str, _Group] = {}
         for name in self._named:
@@ -383,17 +383,17 @@ class RedFlagDetector:
         alternatives = words.covered("or")
         after_or = False
         for position in range(start - 1, max(-1, start - 1 - _DENIAL_REACHES), -1):
-            token = words.tokens[position]
+            word = words.tokens[position]
             if position in own:
                 continue
             if position in denials:
                 return not (crossed_comma and self._part_is_present(words, start))
             if position in ends or (position in soft_ends and not after_or):
                 return False
-            if _SENTENCE_END.match(token):
+            if _SENTENCE_END.match(word):
                 return False
             after_or = after_or or position in alternatives
-            crossed_comma = crossed_comma or token == ","
+            crossed_comma = crossed_comma or word == ","
         return False
 
     @staticmethod
@@ -474,13 +474,13 @@ class RedFlagDetector:
         )
 
     def _line(self, text: str, place: str, within: int) -> _Line:
-        found = _LINE.match(text)
-        assert found is not None  # the expression takes any line
-        ordered = " > " in found["groups"]
-        names = [part.strip() for part in re.split(r" [+>] ", found["groups"])]
+        number = _LINE_WITHIN.search(text)
+        groups = text[: number.start()] if number else text
+        ordered = " > " in groups
+        names = [part.strip() for part in re.split(r" [+>] ", groups)]
         for name in names:
             self._group(name, place)
-        return _Line(tuple(names), int(found["within"] or within), ordered)
+        return _Line(tuple(names), int(number[1]) if number else within, ordered)
 
     def _group(self, name: str, place: str) -> None:
         """Read a group, or the phrase itself when it stands behind `=`."""
