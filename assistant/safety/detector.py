@@ -259,7 +259,9 @@ class RedFlagDetector:
         self, document: dict[str, Any], correct_words: frozenset[str] = frozenset()
     ) -> None:
         short = frozenset(_split(document["short_words"]))
-        self._vocabulary = _Vocabulary(correct_words - {*_split(document["rare_words"])}, short)
+        correct = correct_words - {*_split(document["rare_words"])}
+        correct |= {*_split(document["right_words"])}
+        self._vocabulary = _Vocabulary(correct, short)
         self._named = {**document["how_it_is_said"], **document["words"]}
         self._groups: dict[str, _Group] = {}
         for name in self._named:
