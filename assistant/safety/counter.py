@@ -42,6 +42,10 @@ class RedFlagCounter:
         level = flag.level if flag and flag.rule == rule else detector.mildest_level(rule)
         self._thread.submit(self._add, rule, level)
 
+    def close(self) -> None:
+        """Wait until all is counted."""
+        self._thread.shutdown()
+
     def _add(self, rule: str, level: str) -> None:
         day = dt.datetime.now(dt.timezone.utc).date().isoformat()
         where = (

@@ -133,7 +133,7 @@ class _Vocabulary:
 
     def _meant(self, token: str) -> set[tuple[str, ...]]:
         """Return the terms of whose first word a token may be a typing error."""
-        if len(token) < 3 or self._is_word(token):
+        if len(token) < 2 or self._is_word(token):
             return set()
         if token not in self._misspelt:
             if len(self._misspelt) > _MOST_REMEMBERED:
