@@ -33,9 +33,7 @@ _MOST_PLACES = 16  # places of one group that are looked at; a longer text repea
 _DENIAL_REACHES = 10  # words
 _SUPPOSITION_REACHES = 7  # words from "if" to the first word of what is supposed
 _UNLESS_WITHIN = 8  # words between a match and what excuses it
-_TYPO_FROM = (
-    4  # letters from which one typing error is forgiven; shorter words are named in the file
-)
+_TYPO_FROM = 4  # letters from which one typing error is forgiven; the file names shorter words
 _BEGINNING_TYPO_FROM = 5  # letters of a beginning from which the rest of the word may be any
 _TWO_TYPOS_FROM = 9  # letters from which two are
 _MOST_REMEMBERED = 20_000  # misspelt words
