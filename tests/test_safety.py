@@ -27,7 +27,7 @@ from tests.phrasings import MUTATIONS, NEAR_MISSES, RED_FLAGS, rows
 RULES = YAML(typ="safe").load((PROJECT / "data" / "safety" / "red_flags.yml").read_text("utf-8"))
 NAME_OF = {entry["code"].lower(): name for name, entry in RULES["red_flags"].items()}
 SURE = {"rf1", "rf2", "rf6", "rf7", "rf8", "rf9", "rf14"}  # all of their phrasings are found
-ROUNDS = 3  # times that the suite is mutated
+ROUNDS = 2  # times that the suite is mutated
 
 
 @pytest.fixture(scope="module")
