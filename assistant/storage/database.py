@@ -21,6 +21,15 @@ ended_sessions = sa.Table(
     sa.Column("expires_at", sa.Float, nullable=False, comment="seconds since 1970"),
 )
 
+red_flag_counts = sa.Table(
+    "red_flag_counts",
+    metadata,
+    sa.Column("day", sa.Text, primary_key=True, comment="UTC, as 2026-11-24"),
+    sa.Column("rule", sa.Text, primary_key=True),
+    sa.Column("level", sa.Text, primary_key=True),
+    sa.Column("count", sa.Integer, nullable=False),
+)
+
 
 @lru_cache(maxsize=4)
 def engine_for(url: str) -> Engine:
