@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import secrets
 from collections.abc import Mapping
@@ -12,6 +13,19 @@ from urllib.parse import urlsplit
 
 class SettingError(ValueError):
     """A setting is missing or cannot be used; the message says which and what to set."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Who is told about each request.
+
+    Attributes:
+        name: stands in the database and the log, and holds no secret.
+        address: an e-mail address or the address of a webhook, which may be a secret.
+    """
+
+    name: str
+    address: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -27,6 +41,9 @@ class Settings:
         database_url: SQLAlchemy address of the database.
         action_endpoint: address of a separate action server; "" runs actions in this process.
         answer_seconds: longest time for an answer before the visitor gets an apology.
+        contact_keys: encrypt contact requests, the newest first.
+        targets: who is told about each request.
+        draft_minutes: how long an unfinished request is kept.
         session_hours: life of a web chat session.
         session_rate, session_burst: messages a second, and at once, of one session.
         address_rate, address_burst: requests a second, and at once, of one network address.
@@ -41,6 +58,9 @@ class Settings:
     database_url: str = ""
     action_endpoint: str = ""
     answer_seconds: float = 15.0
+    contact_keys: tuple[str, ...] = field(default=(), repr=False)
+    targets: tuple[Target, ...] = ()
+    draft_minutes: float = 60.0
     session_hours: float = 24.0
     session_rate: float = 2.0
     session_burst: int = 20
@@ -87,6 +107,8 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         database_url=env.get("DATABASE_URL") or f"sqlite:///{folder / 'var' / 'assistant.db'}",
         action_endpoint=env.get("ACTION_ENDPOINT", ""),
         answer_seconds=_number(env, "ANSWER_SECONDS", 15.0, 1.0, 300.0),
+        contact_keys=_contact_keys(env, production, folder),
+        draft_minutes=_number(env, "DRAFT_MINUTES", 60.0, 1.0, 60.0 * 24),
         session_hours=_number(env, "WEBCHAT_SESSION_HOURS", 24.0, 0.1, 24.0 * 30),
         session_rate=_number(env, "WEBCHAT_SESSION_RATE", 2.0, 0.01, 10_000.0),
         session_burst=_whole(env, "WEBCHAT_SESSION_BURST", 20, 1, 100_000),
@@ -110,16 +132,41 @@ def _secret(env: Mapping[str, str], production: bool, folder: Path) -> str:
             "WEBCHAT_SECRET is not set. In production it signs the visitors' sessions; make one "
             "with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
         )
-    return _kept_secret(folder / "var" / "webchat.secret")
+    return _kept_secret(folder / "var" / "webchat.secret", secrets.token_urlsafe(48))
 
 
-def _kept_secret(path: Path) -> str:
-    """Return the development secret, made at the first start and kept for the next."""
+def _contact_keys(env: Mapping[str, str], production: bool, folder: Path) -> tuple[str, ...]:
+    text = env.get("CONTACT_KEYS", "")
+    how = (
+        "make one with: python3 -c 'import base64, os; "
+        "print(base64.urlsafe_b64encode(os.urandom(32)).decode())'"
+    )
+    if not text:
+        if production:
+            raise SettingError(
+                f"CONTACT_KEYS is not set. In production it encrypts contact requests; {how}"
+            )
+        text = _kept_secret(
+            folder / "var" / "contact.key", base64.urlsafe_b64encode(os.urandom(32)).decode()
+        )
+    keys = tuple(part.strip() for part in text.split(","))
+    for place, key in enumerate(keys, 1):
+        try:
+            usable = len(base64.b64decode(key, altchars=b"-_", validate=True)) == 32
+        except ValueError:
+            usable = False
+        if not usable:
+            raise SettingError(f"Key {place} of CONTACT_KEYS is not 32 bytes in base64; {how}")
+    return keys
+
+
+def _kept_secret(path: Path, fresh: str) -> str:
+    """Return a development secret, made at the first start and kept for the next."""
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-                file.write(secrets.token_urlsafe(48))
+                file.write(fresh)
         except FileExistsError:
             pass  # another process made it in the same moment
     return path.read_text(encoding="utf-8").strip()
