@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import time
-import uuid
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError
 
+from assistant.contact import records
 from assistant.contact.cipher import Cipher
+from assistant.contact.records import NotStoredError, stored
 from assistant.contact.request import Draft, Receipt, new_number
 from assistant.settings import load_settings
-from assistant.storage.database import (
-    contact_drafts,
-    contact_requests,
-    contact_status_history,
-    engine_for,
-    outbox,
-    privacy_receipts,
-    transaction,
-)
+from assistant.storage.database import contact_drafts, contact_requests, engine_for
 
-
-class NotStoredError(Exception):
-    """The database did not take it, or cannot be read; nothing is half stored."""
+__all__ = ["ContactDesk", "NoDraftError", "NotStoredError", "contact_desk"]
 
 
 class NoDraftError(Exception):
@@ -48,7 +37,6 @@ class ContactDesk:
         cipher: encrypts personal fields.
         targets: names of those who are told about each request.
         draft_seconds: how long a draft is kept after it was last changed.
-        clock: the time, in seconds since 1970.
     """
 
     def __init__(
@@ -57,38 +45,38 @@ class ContactDesk:
         cipher: Cipher,
         targets: Sequence[str] = (),
         draft_seconds: float = 3600.0,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self._engine = engine
         self._cipher = cipher
         self._targets = tuple(targets)
         self._draft_seconds = draft_seconds
-        self._clock = clock
 
     def keep_draft(self, conversation_id: str, draft: Draft) -> None:
         """Keep what a visitor has said so far, in place of the draft before."""
         fields = dataclasses.asdict(draft)
         key = fields.pop("key")
-        with self._transaction() as connection:
+        with stored(self._engine) as connection:
             connection.execute(sa.delete(contact_drafts).where(_draft_of(conversation_id)))
             connection.execute(
                 sa.insert(contact_drafts).values(
                     conversation_id=conversation_id,
                     idempotency_key=key,
                     sealed=self._cipher.seal(fields),
-                    expires_at=self._clock() + self._draft_seconds,
+                    expires_at=time.time() + self._draft_seconds,
                 )
             )
 
     def draft(self, conversation_id: str) -> Draft | None:
         """Return the draft; None if there is none, it expired, or it was sent."""
-        with self._transaction() as connection:
-            row = self._live_draft(connection, conversation_id)
-        return self._opened(row) if row and row.sealed else None
+        with stored(self._engine) as connection:
+            row = _live_draft(connection, conversation_id)
+        if row is None or row.sealed is None:
+            return None
+        return Draft(**self._cipher.open(row.sealed), key=row.idempotency_key)
 
     def discard_draft(self, conversation_id: str) -> None:
         """Forget the draft, if there is one."""
-        with self._transaction() as connection:
+        with stored(self._engine) as connection:
             connection.execute(sa.delete(contact_drafts).where(_draft_of(conversation_id)))
 
     def submit(self, conversation_id: str) -> Receipt:
@@ -107,13 +95,13 @@ class ContactDesk:
 
     def receipts(self, conversation_id: str) -> list[Receipt]:
         """Return the receipts of all requests of a conversation, the oldest first."""
-        with self._transaction() as connection:
+        with stored(self._engine) as connection:
             rows = connection.execute(
                 sa.select(contact_requests)
                 .where(contact_requests.c.conversation_id == conversation_id)
                 .order_by(contact_requests.c.created_at)
             ).all()
-        return [_receipt(row) for row in rows]
+        return [records.receipt_of(row) for row in rows]
 
     def withdraw(self, conversation_id: str, number: str) -> bool:
         """Delete what a visitor wrote in a request; number and times stay as proof.
@@ -127,7 +115,7 @@ class ContactDesk:
         Returns:
             Whether there was such a request to withdraw.
         """
-        with self._transaction() as connection:
+        with stored(self._engine) as connection:
             row = connection.execute(
                 sa.select(contact_requests)
                 .where(contact_requests.c.number == number)
@@ -136,34 +124,25 @@ class ContactDesk:
             ).first()
             if row is None or row.status == "withdrawn":
                 return False
-            self._withdraw(connection, number)
-            self._record(connection, "withdraw", requests=1)
+            records.withdraw(connection, number)
+            records.leave_receipt(connection, "withdraw", requests=1)
         return True
 
     def erase(self, conversation_id: str) -> int:
-        """Delete the draft and all requests of a conversation, and the tie between them.
+        """Withdraw all requests of a conversation, delete its draft and the tie between them.
 
         Returns:
             How many requests there were.
         """
-        mine = contact_requests.c.conversation_id == conversation_id
-        with self._transaction() as connection:
-            drafts = connection.execute(
-                sa.delete(contact_drafts).where(_draft_of(conversation_id))
-            ).rowcount
-            rows = connection.execute(
-                sa.select(contact_requests).where(mine).with_for_update()
-            ).all()
-            for row in rows:
-                if row.status != "withdrawn":
-                    self._withdraw(connection, row.number)
-            connection.execute(sa.update(contact_requests).where(mine).values(conversation_id=None))
-            self._record(connection, "erase", requests=len(rows), drafts=drafts)
-        return len(rows)
+        with stored(self._engine) as connection:
+            requests, drafts = records.erase_conversation(connection, conversation_id)
+            if requests or drafts:
+                records.leave_receipt(connection, "erase", requests=requests, drafts=drafts)
+        return requests
 
     def _submit(self, conversation_id: str) -> Receipt:
-        with self._transaction() as connection:
-            draft = self._live_draft(connection, conversation_id)
+        with stored(self._engine) as connection:
+            draft = _live_draft(connection, conversation_id)
             if draft is None:
                 raise NoDraftError
             row = connection.execute(
@@ -177,10 +156,10 @@ class ContactDesk:
             connection.execute(
                 sa.update(contact_drafts).where(_draft_of(conversation_id)).values(sealed=None)
             )
-        return _receipt(row)
+        return records.receipt_of(row)
 
     def _store(self, connection: Connection, conversation_id: str, draft: Any) -> Any:
-        number, now = new_number(), self._clock()
+        number, now = new_number(), time.time()
         try:
             connection.execute(
                 sa.insert(contact_requests).values(
@@ -193,79 +172,14 @@ class ContactDesk:
                     changed_at=now,
                 )
             )
-        except IntegrityError as error:
-            raise _TakenError from error
-        self._note_status(connection, number, "new")
+        except IntegrityError:
+            raise _TakenError from None
+        records.note_status(connection, number, "new", now)
         for target in self._targets:
-            self._announce(connection, number, target, "new")
+            records.announce(connection, number, target, "new", now)
         return connection.execute(
             sa.select(contact_requests).where(contact_requests.c.number == number)
         ).one()
-
-    def _withdraw(self, connection: Connection, number: str) -> None:
-        connection.execute(
-            sa.update(contact_requests)
-            .where(contact_requests.c.number == number)
-            .values(status="withdrawn", sealed=None, changed_at=self._clock())
-        )
-        self._note_status(connection, number, "withdrawn")
-        mine = outbox.c.number == number
-        told = connection.execute(
-            sa.select(outbox.c.target).where(mine).where(outbox.c.attempts > 0).with_for_update()
-        ).scalars()
-        targets = list(told)
-        connection.execute(sa.delete(outbox).where(mine).where(outbox.c.state == "pending"))
-        for target in targets:
-            self._announce(connection, number, target, "withdrawn")
-
-    def _note_status(self, connection: Connection, number: str, status: str) -> None:
-        connection.execute(
-            sa.insert(contact_status_history).values(number=number, status=status, at=self._clock())
-        )
-
-    def _announce(self, connection: Connection, number: str, target: str, event: str) -> None:
-        now = self._clock()
-        connection.execute(
-            sa.insert(outbox).values(
-                message_id=uuid.uuid4().hex,
-                number=number,
-                target=target,
-                event=event,
-                state="pending",
-                attempts=0,
-                created_at=now,
-                next_attempt_at=now,
-            )
-        )
-
-    def _record(
-        self, connection: Connection, action: str, requests: int = 0, drafts: int = 0
-    ) -> None:
-        connection.execute(
-            sa.insert(privacy_receipts).values(
-                at=self._clock(), action=action, requests=requests, drafts=drafts, events=0
-            )
-        )
-
-    def _live_draft(self, connection: Connection, conversation_id: str) -> Any:
-        return connection.execute(
-            sa.select(contact_drafts)
-            .where(_draft_of(conversation_id))
-            .where(contact_drafts.c.expires_at > self._clock())
-            .with_for_update()
-        ).first()
-
-    def _opened(self, row: Any) -> Draft:
-        return Draft(**self._cipher.open(row.sealed), key=row.idempotency_key)
-
-    @contextmanager
-    def _transaction(self) -> Generator[Connection, None, None]:
-        try:
-            with transaction(self._engine) as connection:
-                yield connection
-        except SQLAlchemyError as error:
-            # Its words may hold what was to be stored, so they do not go on.
-            raise NotStoredError(f"The database failed: {type(error).__name__}.") from None
 
 
 class _TakenError(NotStoredError):
@@ -276,9 +190,13 @@ def _draft_of(conversation_id: str) -> Any:
     return contact_drafts.c.conversation_id == conversation_id
 
 
-def _receipt(row: Any) -> Receipt:
-    created_at = dt.datetime.fromtimestamp(row.created_at, dt.timezone.utc)
-    return Receipt(row.number, row.status, created_at)
+def _live_draft(connection: Connection, conversation_id: str) -> Any:
+    return connection.execute(
+        sa.select(contact_drafts)
+        .where(_draft_of(conversation_id))
+        .where(contact_drafts.c.expires_at > time.time())
+        .with_for_update()
+    ).first()
 
 
 @lru_cache(maxsize=1)

@@ -58,3 +58,20 @@ class Receipt:
 
 STATUSES = ("new", "handled", "withdrawn")
 """`new` waits for the office, `handled` was marked by it, `withdrawn` was deleted for the visitor."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request as the office sees it.
+
+    Attributes:
+        receipt: number, status and when it was stored.
+        changed_at: when its status changed last, in UTC.
+        conversation_id: where it was made; "" once that was erased.
+        wishes: what the visitor wrote, all "" once withdrawn; None if no key can read it.
+    """
+
+    receipt: Receipt
+    changed_at: dt.datetime
+    conversation_id: str
+    wishes: Draft | None

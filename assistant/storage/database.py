@@ -152,6 +152,13 @@ def transaction(engine: Engine) -> Generator[Connection, None, None]:
             connection.exec_driver_sql("PRAGMA synchronous=NORMAL")
 
 
+def empty_log(engine: Engine) -> None:
+    """Empty SQLite's write-ahead log, which still holds what was deleted."""
+    if engine.dialect.name == "sqlite":
+        with engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
 def _sqlite_engine(address: Any) -> Engine:
     if address.database and address.database != ":memory:":
         path = Path(address.database)
