@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 import time
@@ -14,7 +15,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from assistant.contact import records
 from assistant.contact.cipher import Cipher, UnreadableError
-from assistant.contact.records import stored
+from assistant.contact.records import NotStoredError, stored
 from assistant.settings import Settings
 from assistant.storage.database import (
     contact_drafts,
@@ -28,7 +29,8 @@ from assistant.storage.transcripts import erase_events_before, erase_transcript,
 
 logger = logging.getLogger(__name__)
 
-_DAY = 86_400.0
+_HOUR = 3600.0
+_DAY = 24 * _HOUR
 
 
 @dataclass(frozen=True)
@@ -245,6 +247,16 @@ class PersonalData:
         except UnreadableError as error:
             logger.error("%s", error)
             return {}
+
+
+async def purge_regularly(data: PersonalData, retention: Retention) -> None:
+    """Purge now and every hour, until cancelled."""
+    while True:
+        try:
+            await asyncio.to_thread(data.purge, retention)
+        except NotStoredError as error:
+            logger.error("What is over could not be deleted; trying again in an hour. %s", error)
+        await asyncio.sleep(_HOUR)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections.abc import Sequence
 from functools import lru_cache
@@ -13,13 +14,15 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
 from assistant.contact import records
-from assistant.contact.cipher import Cipher
+from assistant.contact.cipher import Cipher, UnreadableError
 from assistant.contact.records import NotStoredError, stored
 from assistant.contact.request import Draft, Receipt, new_number
 from assistant.settings import load_settings
 from assistant.storage.database import contact_drafts, contact_requests, engine_for
 
 __all__ = ["ContactDesk", "NoDraftError", "NotStoredError", "contact_desk"]
+
+logger = logging.getLogger(__name__)
 
 
 class NoDraftError(Exception):
@@ -72,7 +75,11 @@ class ContactDesk:
             row = _live_draft(connection, conversation_id)
         if row is None or row.sealed is None:
             return None
-        return Draft(**self._cipher.open(row.sealed), key=row.idempotency_key)
+        try:
+            return Draft(**self._cipher.open(row.sealed), key=row.idempotency_key)
+        except UnreadableError as error:
+            logger.error("A draft is lost. %s", error)
+            return None
 
     def discard_draft(self, conversation_id: str) -> None:
         """Forget the draft, if there is one."""
@@ -160,6 +167,13 @@ class ContactDesk:
 
     def _store(self, connection: Connection, conversation_id: str, draft: Any) -> Any:
         number, now = new_number(), time.time()
+        if draft.sealed is None:
+            raise NoDraftError  # the request that it became was purged
+        try:
+            sealed = self._cipher.renew(draft.sealed)
+        except UnreadableError as error:
+            logger.error("A draft is lost. %s", error)
+            raise NoDraftError from None
         try:
             connection.execute(
                 sa.insert(contact_requests).values(
@@ -167,7 +181,7 @@ class ContactDesk:
                     idempotency_key=draft.idempotency_key,
                     conversation_id=conversation_id,
                     status="new",
-                    sealed=draft.sealed,
+                    sealed=sealed,
                     created_at=now,
                     changed_at=now,
                 )

@@ -140,7 +140,7 @@ class Outbox:
         """Return how many messages are pending, and how many dead."""
         query = sa.select(outbox.c.state, sa.func.count()).group_by(outbox.c.state)
         with stored(self._engine) as connection:
-            found = {state: count for state, count in connection.execute(query)}
+            found = {row[0]: row[1] for row in connection.execute(query)}
         return {state: found.get(state, 0) for state in ("pending", "dead")}
 
     def undelivered(self) -> list[Delivery]:

@@ -64,9 +64,6 @@ class OutboxWorker:
             except NotStoredError as error:
                 logger.error("The outbox cannot be read; trying again. %s", error)
                 busy = False
-            except Exception:
-                logger.exception("Delivering to %s failed in a way that nobody foresaw.", target)
-                busy = False
             if not busy:
                 await asyncio.sleep(self._rest_seconds)
 
@@ -90,6 +87,9 @@ class OutboxWorker:
             await self._senders[target].send(message, _SEND_SECONDS)
         except DeliveryError as failure:
             error = str(failure)
+        except Exception as failure:  # ours to mend; the message is tried again like any other
+            logger.exception("Sending to %s failed in a way that nobody foresaw.", target)
+            error = type(failure).__name__
         state = await asyncio.to_thread(self._outbox.settle, delivery, error)
         _report(delivery, state, error)
         return True
