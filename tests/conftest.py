@@ -45,16 +45,11 @@ def postgres() -> Iterator[str]:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The address of an empty database: the test runs on each kind."""
-    from assistant.storage.database import engine_for
-
     if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'assistant.db'}"
-        yield url
-        engine_for(url).dispose()
+        yield f"sqlite:///{tmp_path / 'assistant.db'}"
         return
     with postgres_database(request.getfixturevalue("postgres")) as url:
         yield url
-        engine_for(url).dispose()
 
 
 class Visitor:
