@@ -80,10 +80,10 @@ class Settings:
     production: bool = False
     host: str = "127.0.0.1"
     port: int = 5005
-    secret: str = ""
+    secret: str = field(default="", repr=False)
     origins: tuple[str, ...] = ()
     proxies: int = 0
-    database_url: str = ""
+    database_url: str = field(default="", repr=False)
     action_endpoint: str = ""
     answer_seconds: float = 15.0
     contact_keys: tuple[str, ...] = field(default=(), repr=False)
