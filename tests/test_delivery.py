@@ -28,7 +28,7 @@ from assistant.contact.request import new_key
 from assistant.delivery.mail import MailSender
 from assistant.delivery.message import DeliveryError, OfficeMessage
 from assistant.delivery.outbox import MOST_ATTEMPTS, Delivery, Outbox
-from assistant.delivery.worker import OutboxWorker, worker_for
+from assistant.delivery.worker import OutboxWorker, senders_for
 from assistant.settings import MailServer as MailSettings
 from assistant.settings import Settings, load_settings
 from assistant.storage.database import engine_for, outbox
@@ -81,7 +81,10 @@ class Office:
         self.targets = [target.name for target in settings.targets]
         self.desk = ContactDesk(engine, CIPHER, self.targets)
         self.outbox = Outbox(engine, lease_seconds=60, first_pause=0.0)
-        self.worker = worker_for(settings, self.outbox, Inbox(engine, CIPHER))
+        self.senders = senders_for(settings)
+        self.worker = OutboxWorker(
+            self.outbox, Inbox(engine, CIPHER), self.senders, settings.delivery_details
+        )
 
     def request(self, conversation: str = "one") -> str:
         self.desk.keep_draft(conversation, dataclasses.replace(ANA, key=new_key()))
@@ -205,7 +208,8 @@ def test_who_dies_before_noting_the_delivery_delivers_again_with_the_same_id(
     impatient = Outbox(engine, lease_seconds=0.0)
 
     async def deliver_and_forget() -> None:
-        worker = worker_for(settings, _Forgetful(impatient), Inbox(engine, CIPHER))  # type: ignore[arg-type]
+        inbox = Inbox(engine, CIPHER)
+        worker = OutboxWorker(_Forgetful(impatient), inbox, office.senders)  # type: ignore[arg-type]
         for target in office.targets:
             await worker.deliver_next(target)
 
@@ -338,7 +342,7 @@ def test_a_slow_target_delays_no_other(
             await asyncio.sleep(60)
 
     async def run() -> None:
-        senders = {**office.worker._senders, hangs: Hanging()}
+        senders = {**office.senders, hangs: Hanging()}
         worker = OutboxWorker(office.outbox, Inbox(engine, CIPHER), senders, rest_seconds=0.01)
         task = asyncio.create_task(worker.run())
         while not (mail.mails and asked.is_set()):
@@ -358,7 +362,7 @@ def test_the_worker_outlives_a_database_that_goes_away(office: Office, mail: Mai
     async def run() -> None:
         rename(office.engine, "outbox", "away")
         worker = OutboxWorker(
-            office.outbox, Inbox(office.engine, CIPHER), office.worker._senders, rest_seconds=0.01
+            office.outbox, Inbox(office.engine, CIPHER), office.senders, rest_seconds=0.01
         )
         task = asyncio.create_task(worker.run())
         await asyncio.sleep(0.2)
