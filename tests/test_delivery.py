@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 import logging
+import signal
 import ssl
 import threading
 import time
@@ -22,6 +23,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from assistant.contact.cipher import Cipher
 from assistant.contact.desk import ContactDesk
 from assistant.contact.inbox import Inbox
 from assistant.contact.request import new_key
@@ -32,6 +34,7 @@ from assistant.delivery.worker import OutboxWorker, senders_for
 from assistant.settings import MailServer as MailSettings
 from assistant.settings import Settings, load_settings
 from assistant.storage.database import engine_for, outbox
+from tests.conftest import start_server
 from tests.receivers import Call, MailServer, WebhookReceiver
 from tests.test_contact_desk import ANA, CIPHER
 
@@ -462,3 +465,40 @@ def self_signed(folder: Path) -> tuple[Path, ssl.SSLContext]:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(path, folder / "localhost.key")
     return path, context
+
+
+def test_the_server_delivers_and_says_how_the_outbox_is(
+    model: Path, tmp_path: Path, mail: MailServer, webhook: WebhookReceiver
+) -> None:
+    webhook.status = 503
+    key = base64.urlsafe_b64encode(b"k" * 32).decode()
+    server = start_server(
+        tmp_path,
+        CONTACT_KEYS=key,
+        OFFICE_EMAILS="desk@moonbeam.example",
+        SMTP_URL=f"smtp+plain://127.0.0.1:{mail.port}",
+        MAIL_FROM="assistant@moonbeam.example",
+        WEBHOOK_URLS=webhook.url,
+        WEBHOOK_SECRET=SECRET,
+    )
+    try:
+        engine = engine_for(f"sqlite:///{tmp_path / 'assistant.db'}")
+        desk = ContactDesk(
+            engine, Cipher([key]), [target.name for target in settings_for(mail, webhook).targets]
+        )
+        desk.keep_draft("one", ANA)
+        number = desk.submit("one").number
+        deadline = time.monotonic() + 20
+        while not mail.mails and time.monotonic() < deadline:
+            time.sleep(0.05)  # between looks; the deadline decides
+        assert [letter["Subject"] for letter in mail.mails] == [f"New request {number}"]
+        answer = server.http.get("/health/ready")
+        assert answer.status_code == 200, "a receiver that is away is no reason to be unready"
+        assert answer.json()["outbox"] == {"pending": 1, "dead": 0}
+    finally:
+        server.process.send_signal(signal.SIGINT)
+        server.process.wait(timeout=30)
+    log = server.log.read_text()
+    assert f"Request {number} was not told to webhook:127.0.0.1" in log
+    for word in (*PERSONAL, "secret-path", SECRET, key):
+        assert word not in log
