@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 import assistant
+from assistant.office_commands import commands as office_commands
 from assistant.settings import SettingError, load_settings, office_file, project_folder
 
 app = typer.Typer(
@@ -21,16 +22,18 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(office_commands)
 
 
 def main() -> None:
     """Run the command line; a known problem is one line on standard error and exit code 1."""
     from assistant.content.catalogue import ContentError
     from assistant.content.office import OfficeFileError
+    from assistant.office_commands import OfficeCommandError
 
     try:
         app()
-    except (SettingError, OfficeFileError, ContentError) as error:
+    except (SettingError, OfficeFileError, ContentError, OfficeCommandError) as error:
         _stop(str(error))
 
 
