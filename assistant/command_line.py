@@ -144,18 +144,16 @@ def evaluate(
 ) -> None:
     """Measure how well labelled messages are answered."""
     _quiet()
-    from assistant.evaluation import EvaluationFileError, read_rows, with_typing_errors
+    from assistant.evaluation import EvaluationFileError, read_rows
     from assistant.evaluation import evaluate as measure
 
     try:
         rows = read_rows(data)
     except EvaluationFileError as error:
         _stop(str(error))
-    if typos is not None:
-        rows = with_typing_errors(rows, typos)
     model = _trained()
     with typer.progressbar(length=len(rows), label="Answering", file=sys.stderr) as bar:
-        result = measure(project_folder(), model, rows, lambda done, total: bar.update(1))
+        result = measure(project_folder(), model, rows, lambda done, total: bar.update(1), typos)
     _show(result)
     if json_file:
         json_file.write_text(json.dumps(result, indent=2, ensure_ascii=False), encoding="utf-8")

@@ -120,7 +120,11 @@ def _mistyped(text: str, chance: random.Random) -> str:
 
 
 def evaluate(
-    project: Path, model: Path, rows: list[Row], report: Callable[[int, int], None]
+    project: Path,
+    model: Path,
+    rows: list[Row],
+    report: Callable[[int, int], None],
+    typos: int | None = None,
 ) -> dict[str, Any]:
     """Answer every row as a visitor's first message and return the figures.
 
@@ -131,10 +135,12 @@ def evaluate(
         model: the model to measure.
         rows: the labelled messages.
         report: takes how many rows are done, of how many.
+        typos: the seed of a typing error in each row that is measured; None for none.
     """
     known = {_plain(text) for texts in read_examples(project).values() for text in texts}
     scored = [row for row in rows if _plain(row.text) not in known]
-    outcomes = asyncio.run(_outcomes(project, model, scored, report))
+    asked = scored if typos is None else with_typing_errors(scored, typos)
+    outcomes = asyncio.run(_outcomes(project, model, asked, report))
     return {**figures(outcomes), "rows": len(rows), "left_out": len(rows) - len(scored)}
 
 
