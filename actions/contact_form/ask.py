@@ -16,12 +16,11 @@ from actions.contact_form.steps import (
     NOTE,
     PAUSED,
     REACH,
+    RESUMES,
     TIME,
     WORDING,
     stepped_aside,
 )
-
-_RESUMES = {"been_checked", "not_this"}
 
 
 class _Asks:
@@ -45,7 +44,7 @@ class _Asks:
             return []
         if intent == "safety":
             return [SlotSet(PAUSED, True)]
-        if tracker.get_slot(PAUSED) and intent not in _RESUMES:
+        if tracker.get_slot(PAUSED) and intent not in RESUMES:
             return []
         dispatcher.utter_message(response="utter_contact_resume")
         dispatcher.utter_message(response=f"utter_{self.step}_again")

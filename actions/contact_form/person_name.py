@@ -23,9 +23,12 @@ _LEAD = re.compile(
     r"ask\s+for|under|make\s+it|for)\s+",
     re.IGNORECASE,
 )
-_SURE_LEAD = re.compile(r"^(?:name|call|you can call|please call|just call|they call)", re.IGNORECASE)
+_SURE_LEAD = re.compile(
+    r"^(?:name|call|you can call|please call|just call|they call)", re.IGNORECASE
+)
 _TAIL = re.compile(
-    r"[\s,]*\b(?:here|please|thanks|thank you|is my name|is fine|would be fine|will do)[\s.!]*$", re.IGNORECASE
+    r"[\s,]*\b(?:here|please|thanks|thank you|is my name|is fine|would be fine|will do)[\s.!]*$",
+    re.IGNORECASE,
 )
 _NEVER = {
     "yes", "no", "ok", "okay", "sure", "maybe", "hello", "hi", "hey", "thanks", "thank", "please", "help",
@@ -63,7 +66,7 @@ def is_everyday(name: str) -> bool:
 
 def _stripped(text: str) -> str:
     """Take off what stands around a name; the dot of an initial belongs to it."""
-    bare = text.strip(" \"“”,!;:()")
+    bare = text.strip(' "“”,!;:()')
     return bare if re.search(r"\b\w\.$", bare) else bare.strip(".")
 
 
@@ -84,7 +87,8 @@ def _is_name_word(word: str) -> bool:
     """Whether a word is of letters of any script, with what joins them in names."""
     letters = [c for c in word if unicodedata.category(c)[0] in "LM"]
     return bool(letters) and all(
-        unicodedata.category(c)[0] in "LM" or c in "'’-.·,ʻʼ‘`" for c in word  # noqa: RUF001
+        unicodedata.category(c)[0] in "LM" or c in "'’-.·,ʻʼ‘`"
+        for c in word
     )
 
 

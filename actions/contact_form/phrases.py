@@ -36,11 +36,13 @@ _YES = re.compile(
     r"do it|correct|right|si)\b"
 )
 _NO = re.compile(
-    _START + r"(?:no|nope|nah|n|not (?:now|really|ok|okay)|dont|do not|rather not|(?:id|i would) rather not|"
+    _START
+    + r"(?:no|nope|nah|n|not (?:now|really|ok|okay)|dont|do not|rather not|(?:id|i would) rather not|"
     r"i (?:dont|do not|disagree|refuse)|just chat)\b"
 )
 _SEND = re.compile(
-    _START + r"(?:send|submit|try (?:again|once more|it again)|confirm|looks? (?:good|right|fine|ok|okay)|"
+    _START
+    + r"(?:send|submit|try (?:again|once more|it again)|confirm|looks? (?:good|right|fine|ok|okay)|"
     r"(?:its|thats|this is|everything is|all) (?:good|right|correct|fine|perfect)|perfect|great|good to go)\b"
 )
 _FIELDS = {
@@ -73,12 +75,16 @@ _AGE = re.compile(
     r"(?!\d|[:/.\-]\d|\s*(?:days?|weeks?|months?|min(?:ute)?s?|h(?:ou)?rs?|am|pm|miles?|blocks?|percent|%))\b"
 )
 _YEARS = re.compile(r"\b(\d{1,2})\s*(?:years? old|year ?old|yrs? old|y/?o|years of age)\b")
-_MINOR = re.compile(r"\b(?:i am|im) (?:a |still (?:a )?)?(?:minor|underage|kid|child|teen|teenager|in (?:middle|high) school)\b")
+_MINOR = re.compile(
+    r"\b(?:i am|im) (?:a |still (?:a )?)?(?:minor|underage|kid|child|teen|teenager|in (?:middle|high) school)\b"
+)
 _CHILD = re.compile(
     r"\bmy (?:little |young |teenage |teen |\d{1,2}[ -]year[ -]old )*"
     r"(?:kid|child|son|daughter|boy|girl|toddler|baby|teen|teenager|grandson|granddaughter|grandchild)s?\b"
 )
-_PARENT = re.compile(r"\b(?:i am|im) (?:the|a|her|his|their) (?:parent|mother|mom|father|dad|guardian)\b")
+_PARENT = re.compile(
+    r"\b(?:i am|im) (?:the|a|her|his|their) (?:parent|mother|mom|father|dad|guardian)\b"
+)
 
 
 def plain(text: str) -> str:

@@ -62,5 +62,7 @@ def read_time(text: str) -> str:
     while (cut := _TAIL.sub("", shorter)) != shorter:
         shorter = cut
     kept = shorter.strip(" .,!?;:") or words
-    kept = re.sub(r"[A-Za-z0-9]+", lambda word: _SHORT.get(word.group().lower(), word.group()), kept)
+    kept = re.sub(
+        r"[A-Za-z0-9]+", lambda word: _SHORT.get(word.group().lower(), word.group()), kept
+    )
     return kept[:1].upper() + kept[1:]

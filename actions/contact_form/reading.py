@@ -10,13 +10,13 @@ from actions.contact_form import phrases
 from actions.contact_form.person_name import is_everyday, is_introduced, read_name
 from actions.contact_form.preferred_time import read_time
 from actions.contact_form.reach import Reach, find_reach
-from actions.contact_form.steps import CONSENT, DECISION, NAME, NOTE, REACH, TIME
+from actions.contact_form.steps import CONSENT, DECISION, NAME, NOTE, REACH, RESUMES, TIME
 
 LONGEST_NOTE = 500  # characters
 
 _SURE = 0.58  # the pipeline's own threshold: from there on a topic is answered
 _FALLBACK = "nlu_fallback"
-_ALWAYS_ASIDE = {"safety", "been_checked", "not_this", "restart"}
+
 _COURTESIES = {"greet", "thank", "repeat", "book", "affirm", "deny", "maybe", "follow_up"}
 _OUTSIDE = "out_of_scope"
 _CORRECTION = re.compile(
@@ -44,7 +44,8 @@ class Message:
     @property
     def is_sure_topic(self) -> bool:
         """Whether it asks for something that the assistant has an answer to."""
-        return self.confidence >= _SURE and self.intent not in (_COURTESIES | {_FALLBACK, _OUTSIDE})
+        no_topics = _COURTESIES | RESUMES | {_FALLBACK, _OUTSIDE}
+        return self.confidence >= _SURE and self.intent not in no_topics
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Reading:
         kind: `aside` (the rules answer), `answer` (takes `values`), `cancel`, `decline`, `minor`,
             `back`, `why`, `change`, `send`, `ask_again`, or `miss`.
         values: fields of the draft that it gives, as the draft holds them.
-        detail: for `miss` what was tried (`phone`, `email`), for `change` the field.
+        detail: for `miss` how to ask again, if there is a better way than usual (`phone`, `email`,
+            `why`), for `change` the field.
     """
 
     kind: str
@@ -66,7 +68,7 @@ class Reading:
 def read(message: Message, step: str) -> Reading:
     """Return what a message means when the form has just asked for a step."""
     text, intent = message.text, message.intent
-    if intent in _ALWAYS_ASIDE:
+    if intent == "safety" or (intent == "restart" and not phrases.is_back(text)):
         return Reading("aside")
     if phrases.is_minor(text):
         return Reading("minor")
@@ -107,7 +109,7 @@ def _consent(message: Message) -> Reading:
     return _aside_or(message, Reading("ask_again" if message.intent in _COURTESIES else "miss"))
 
 
-def _name(message: Message, reach: Reach) -> Reading:
+def _name(message: Message, _: Reach) -> Reading:
     if phrases.is_about_child(message.text):
         return Reading("ask_again")
     values = _several(message.text, name_asked=True)
@@ -116,7 +118,9 @@ def _name(message: Message, reach: Reach) -> Reading:
         return Reading("aside")  # "parking" looks like a name, "Park" is one
     if values:
         return Reading("answer", values)
-    return _aside_or(message, Reading("miss", detail=reach.wrong))
+    if phrases.is_skip(message.text):
+        return Reading("miss", detail="why")
+    return _aside_or(message, Reading("miss"))
 
 
 def _reach(message: Message, reach: Reach) -> Reading:
@@ -127,7 +131,7 @@ def _reach(message: Message, reach: Reach) -> Reading:
     if is_introduced(message.text) and (name := read_name(message.text)):
         return Reading("answer", {"name": name})
     if phrases.is_skip(message.text):
-        return Reading("why")
+        return Reading("miss", detail="why")
     return _aside_or(message, Reading("miss"))
 
 
@@ -186,9 +190,13 @@ def _is_proposal(message: Message) -> bool:
     """Whether a question proposes a time: "Could I come Tuesday at 3?", "Tuesday at 3?"."""
     if message.intent == "book":
         return True
-    opener = re.match(r"(?:could|can|may) (?:i|we)\b|(?:how|what) about\b", phrases.plain(message.text))
-    return bool(opener) or bool(re.fullmatch(r"[\w\s:]{1,30}\?", message.text.strip())) and not (
-        phrases.is_question(message.text.strip().rstrip("?"))
+    opener = re.match(
+        r"(?:could|can|may) (?:i|we)\b|(?:how|what) about\b", phrases.plain(message.text)
+    )
+    return (
+        bool(opener)
+        or (bool(re.fullmatch(r"[\w\s:]{1,30}\?", message.text.strip()))
+        and not (phrases.is_question(message.text.strip().rstrip("?"))))
     )
 
 
@@ -222,7 +230,9 @@ def _several(text: str, name_asked: bool) -> dict[str, str]:
         elif when:
             times.append(when)
     if times and not phrases.is_question(text):
-        values["preferred_time"] = ", ".join([times[0], *(t[:1].lower() + t[1:] for t in times[1:])])
+        values["preferred_time"] = ", ".join(
+            [times[0], *(t[:1].lower() + t[1:] for t in times[1:])]
+        )
     return values
 
 

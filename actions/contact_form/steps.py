@@ -21,6 +21,9 @@ WORDING = "contact_wording"
 MISSES = "contact_misses"
 PAUSED = "contact_paused"
 
+RESUMES = frozenset({"been_checked", "not_this"})
+"""Intents that answer the advice on a red flag, after which the form goes on."""
+
 GIVEN = "given"
 """What a slot holds in place of the visitor's answer, which only the draft knows."""
 

@@ -22,6 +22,7 @@ from actions.contact_form.steps import (
     NOTE,
     PAUSED,
     REACH,
+    RESUMES,
     TIME,
     WORDING,
     emptied,
@@ -36,7 +37,13 @@ logger = logging.getLogger(__name__)
 Events = list[dict[str, Any]]
 
 _MOST_MISSES = 3
-_STEP_OF_FIELD = {"name": NAME, "phone": REACH, "email": REACH, "preferred_time": TIME, "note": NOTE}
+_STEP_OF_FIELD = {
+    "name": NAME,
+    "phone": REACH,
+    "email": REACH,
+    "preferred_time": TIME,
+    "note": NOTE,
+}
 _STEP_TO_CHANGE = {"name": NAME, "reach": REACH, "time": TIME, "note": NOTE}
 _ENDINGS = {"cancel", "decline", "minor"}
 _NOT_WHILE_PAUSED = {"aside", "miss", "ask_again"}
@@ -66,7 +73,11 @@ class ValidateContactForm(Action):
         message = Message.of(tracker.latest_message)
         reading = read(message, step)
         paused = bool(tracker.get_slot(PAUSED))
+        if paused and message.intent in RESUMES:
+            return []
         if reading.kind == "aside":
+            if message.intent == "restart":
+                contact_desk().discard_draft(tracker.sender_id)
             return []
         if paused and reading.kind in _NOT_WHILE_PAUSED and message.intent != "book":
             return []
@@ -138,8 +149,7 @@ class ValidateContactForm(Action):
         if misses >= _MOST_MISSES:
             dispatcher.utter_message(response="utter_contact_stuck")
             misses = 0
-        wording = detail if detail and step == REACH else "again"
-        return [SlotSet(WORDING, wording), SlotSet(MISSES, misses)]
+        return [SlotSet(WORDING, detail or "again"), SlotSet(MISSES, misses)]
 
 
 def _ask(step: str, wording: str) -> Events:

@@ -15,11 +15,9 @@ from typing import Any
 from assistant.content.catalogue import Answer, Catalogue, LiveCatalogue, Source, Variation
 from assistant.content.office import OfficeFileError, load_office
 from assistant.settings import office_file, project_folder
+from assistant.storage.kept_events import STORED_TEXT
 
 logger = logging.getLogger(__name__)
-
-STORED_TEXT = "stored_text"
-"""Key in a message's metadata: what is kept in place of a text that shows personal data."""
 
 _PLACE = re.compile(r"\{([a-z_]+)\}")
 _CALL_911 = {"title": "Call 911", "payload": "tel:911"}

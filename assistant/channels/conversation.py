@@ -12,8 +12,8 @@ from typing import Any
 
 from rasa.core.channels.channel import OutputChannel, UserMessage
 
-from assistant.answers.book import STORED_TEXT
 from assistant.safety.advice import advice_for
+from assistant.storage.kept_events import STORED_TEXT
 
 logger = logging.getLogger(__name__)
 

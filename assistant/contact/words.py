@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 DRAFT_PLACES = frozenset({"contact_name", "contact_reach", "contact_time", "contact_note"})
 """Places of answers that `draft_words` fills; what stands there is personal."""
 
+
 def draft_words(conversation_id: str) -> dict[str, str]:
     """Return what a visitor has said so far, by place; "" for what is not known."""
     try:
