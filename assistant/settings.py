@@ -81,10 +81,10 @@ class Settings:
     production: bool = False
     host: str = "127.0.0.1"
     port: int = 5005
-    secret: str = ""
+    secret: str = field(default="", repr=False)
     origins: tuple[str, ...] = ()
     proxies: int = 0
-    database_url: str = ""
+    database_url: str = field(default="", repr=False)
     action_endpoint: str = ""
     action_secret: str = field(default="", repr=False)
     answer_seconds: float = 15.0

@@ -42,7 +42,7 @@ contact_drafts = sa.Table(
     metadata,
     sa.Column("conversation_id", sa.Text, primary_key=True),
     sa.Column("idempotency_key", sa.Text, nullable=False),
-    sa.Column("sealed", sa.Text, comment="empty once the draft was sent"),
+    sa.Column("sealed", sa.Text),  # empty once the draft was sent
     sa.Column("expires_at", sa.Float, nullable=False),
 )
 
@@ -51,9 +51,9 @@ contact_requests = sa.Table(
     metadata,
     sa.Column("number", sa.Text, primary_key=True),
     sa.Column("idempotency_key", sa.Text, nullable=False, unique=True),
-    sa.Column("conversation_id", sa.Text, index=True, comment="empty once it was erased"),
+    sa.Column("conversation_id", sa.Text, index=True),  # empty once it was erased
     sa.Column("status", sa.Text, nullable=False),
-    sa.Column("sealed", sa.Text, comment="empty once the request was withdrawn"),
+    sa.Column("sealed", sa.Text),  # empty once the request was withdrawn
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("changed_at", sa.Float, nullable=False),
 )
@@ -76,7 +76,7 @@ contact_status_history = sa.Table(
 outbox = sa.Table(
     "outbox",
     metadata,
-    sa.Column("message_id", sa.Text, primary_key=True, comment="the same at every attempt"),
+    sa.Column("message_id", sa.Text, primary_key=True),  # the same at every attempt
     sa.Column(
         "number",
         sa.Text,
@@ -84,8 +84,8 @@ outbox = sa.Table(
         nullable=False,
     ),
     sa.Column("target", sa.Text, nullable=False),
-    sa.Column("event", sa.Text, nullable=False, comment="new or withdrawn"),
-    sa.Column("state", sa.Text, nullable=False, comment="pending, delivered or dead"),
+    sa.Column("event", sa.Text, nullable=False),  # new or withdrawn
+    sa.Column("state", sa.Text, nullable=False),  # pending, delivered or dead
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("next_attempt_at", sa.Float, nullable=False),
@@ -99,10 +99,10 @@ privacy_receipts = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("at", sa.Float, nullable=False),
-    sa.Column("action", sa.Text, nullable=False, comment="erase, export, purge or withdraw"),
+    sa.Column("action", sa.Text, nullable=False),  # erase, export, purge or withdraw
     sa.Column("requests", sa.Integer, nullable=False),
     sa.Column("drafts", sa.Integer, nullable=False),
-    sa.Column("events", sa.Integer, nullable=False, comment="of Rasa's conversations"),
+    sa.Column("events", sa.Integer, nullable=False),  # of Rasa's conversations
 )
 
 
