@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import MutableMapping
 from typing import Any
 
 import phonenumbers
@@ -115,7 +116,9 @@ _TEXT_KEYS = {
 """Under these names Rasa's structured log entries hold a visitor's words."""
 
 
-def _without_text(_logger: Any, _level: str, entry: dict[str, Any]) -> dict[str, Any]:
+def _without_text(
+    _logger: Any, _level: str, entry: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
     """Leave out of a structured log entry what a visitor wrote."""
     return {key: "[not logged]" if key in _TEXT_KEYS else value for key, value in entry.items()}
 

@@ -190,6 +190,11 @@ def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     """A server of the invented practice."""
     server = start_server(tmp_path_factory.mktemp("server"))
     yield server
+    stop_server(server)
+
+
+def stop_server(server: Server) -> None:
+    """Stop a server as Ctrl-C does."""
     server.process.send_signal(signal.SIGINT)
     try:
         server.process.wait(timeout=20)

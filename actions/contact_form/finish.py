@@ -9,7 +9,7 @@ from rasa_sdk import Action, Tracker
 from rasa_sdk.events import ActiveLoop, SlotSet
 from rasa_sdk.executor import CollectingDispatcher
 
-from actions.contact_form.steps import CONSENT, DECISION, FORM, WORDING, emptied
+from actions.contact_form.steps import CONSENT, DECISION, FINISH, FORM, WORDING, emptied
 from assistant.contact.desk import NoDraftError, NotStoredError, contact_desk
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class FinishContactRequest(Action):
 
     def name(self) -> str:
         """Return the name in `domain.yml`."""
-        return "action_finish_contact_request"
+        return FINISH
 
     async def run(
         self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]
@@ -50,6 +50,7 @@ class FinishContactRequest(Action):
             logger.error("A contact request could not be stored: %s", error)
             dispatcher.utter_message(response="utter_contact_not_sent")
             # The form goes on where it was: at its last question, with the draft as it is.
-            return [SlotSet(DECISION, None), SlotSet(WORDING, "retry"), ActiveLoop(FORM)]
+            state = {DECISION: None, WORDING: "retry", "requested_slot": DECISION}
+            return [*(SlotSet(*item) for item in state.items()), ActiveLoop(FORM)]
         dispatcher.utter_message(response="utter_contact_sent", request_number=receipt.number)
         return emptied()

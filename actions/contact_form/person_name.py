@@ -13,6 +13,7 @@ from assistant.settings import project_folder
 
 LONGEST_NAME = 80  # characters
 _MOST_WORDS = 7
+_JOINERS = "'\u2018\u2019`-.\u00b7,"  # apostrophes of all kinds, hyphens, dots
 _COMMON_FROM = 4  # examples that a word stands in
 
 _LEAD = re.compile(
@@ -86,10 +87,8 @@ def _is_name(text: str) -> bool:
 def _is_name_word(word: str) -> bool:
     """Whether a word is of letters of any script, with what joins them in names."""
     letters = [c for c in word if unicodedata.category(c)[0] in "LM"]
-    return bool(letters) and all(
-        unicodedata.category(c)[0] in "LM" or c in "'’-.·,ʻʼ‘`"
-        for c in word
-    )
+    others = [c for c in word if unicodedata.category(c)[0] not in "LM"]
+    return bool(letters) and all(c in _JOINERS for c in others)
 
 
 @lru_cache(maxsize=1)

@@ -145,7 +145,8 @@ def is_why(text: str) -> bool:
 
 def is_question(text: str) -> bool:
     """Whether a text asks something."""
-    return text.rstrip().endswith("?") or bool(_OPENER.match(plain(text)))
+    has_words = any(map(str.isalpha, text))
+    return has_words and (text.rstrip().endswith("?") or bool(_OPENER.match(plain(text))))
 
 
 def is_minor(text: str) -> bool:

@@ -43,7 +43,7 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 _TAIL = re.compile(
-    r"[\s,]*\b(?:(?:would|will) (?:work|be (?:good|great|best|fine|nice|perfect))|works?(?: (?:best|for me|well|better))*|"
+    r"[\s,]*\b(?:(?:would|will) (?:work|be (?:good|great|best|fine|nice|perfect))|(?<!after )(?<!before )works?(?: (?:best|for me|well|better))*|"
     r"(?:is|are) (?:good|best|better|great|fine|perfect|ok|okay|ideal)|suits? me(?: best)?|please|pls|thanks?|"
     r"thank you|if (?:possible|that works|you can)|for me)[\s.!?]*$",
     re.IGNORECASE,

@@ -68,7 +68,7 @@ class Reading:
 def read(message: Message, step: str) -> Reading:
     """Return what a message means when the form has just asked for a step."""
     text, intent = message.text, message.intent
-    if intent == "safety" or (intent == "restart" and not phrases.is_back(text)):
+    if intent == "safety":
         return Reading("aside")
     if phrases.is_minor(text):
         return Reading("minor")
@@ -78,7 +78,7 @@ def read(message: Message, step: str) -> Reading:
         return _consent(message)
     if phrases.is_why(text):
         return Reading("why")
-    if phrases.is_back(text):
+    if phrases.is_back(text) or (intent == "go_back" and message.confidence >= _SURE):
         return Reading("back")
     reach = find_reach(text)
     changed = phrases.field_to_change(text)
@@ -89,7 +89,10 @@ def read(message: Message, step: str) -> Reading:
     }[step](message, reach)  # fmt: skip
     if reading.kind == "miss" and intent in ("cancel", "goodbye") and message.confidence >= _SURE:
         return Reading("cancel")
-    if reading.kind == "miss" and intent in _COURTESIES and message.confidence >= _SURE:
+    courtesies = (
+        _COURTESIES if step == NAME else _COURTESIES - {"book"}
+    )  # "just call me" needs a number
+    if reading.kind == "miss" and intent in courtesies and message.confidence >= _SURE:
         return Reading("ask_again")
     return reading
 
@@ -193,10 +196,9 @@ def _is_proposal(message: Message) -> bool:
     opener = re.match(
         r"(?:could|can|may) (?:i|we)\b|(?:how|what) about\b", phrases.plain(message.text)
     )
-    return (
-        bool(opener)
-        or (bool(re.fullmatch(r"[\w\s:]{1,30}\?", message.text.strip()))
-        and not (phrases.is_question(message.text.strip().rstrip("?"))))
+    return bool(opener) or (
+        bool(re.fullmatch(r"[\w\s:]{1,30}\?", message.text.strip()))
+        and not (phrases.is_question(message.text.strip().rstrip("?")))
     )
 
 

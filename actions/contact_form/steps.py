@@ -8,6 +8,7 @@ from rasa_sdk import Tracker
 from rasa_sdk.events import SlotSet
 
 FORM = "contact_form"
+FINISH = "action_finish_contact_request"
 
 CONSENT = "contact_consent"
 NAME = "contact_name"
@@ -46,6 +47,11 @@ def events_of_turn(tracker: Tracker) -> list[dict[str, Any]]:
             break
         events.insert(0, event)
     return events
+
+
+def was_finished(tracker: Tracker) -> bool:
+    """Whether this turn's message has ended the form already; it goes on if nothing was stored."""
+    return any(event.get("name") == FINISH for event in events_of_turn(tracker))
 
 
 def stepped_aside(tracker: Tracker) -> bool:

@@ -28,6 +28,7 @@ from actions.contact_form.steps import (
     emptied,
     step_before,
     stepped_aside,
+    was_finished,
 )
 from assistant.contact.desk import NotStoredError, contact_desk
 from assistant.contact.request import Draft
@@ -66,18 +67,16 @@ class ValidateContactForm(Action):
         """Return what changes; nothing, to leave the message to the rules."""
         step = tracker.get_slot("requested_slot")
         text = str(tracker.latest_message.get("text") or "")
+        if stepped_aside(tracker) or was_finished(tracker):
+            return []
         if step is None:
             return self._begin(dispatcher, text)
-        if stepped_aside(tracker):
-            return []
         message = Message.of(tracker.latest_message)
         reading = read(message, step)
         paused = bool(tracker.get_slot(PAUSED))
         if paused and message.intent in RESUMES:
             return []
         if reading.kind == "aside":
-            if message.intent == "restart":
-                contact_desk().discard_draft(tracker.sender_id)
             return []
         if paused and reading.kind in _NOT_WHILE_PAUSED and message.intent != "book":
             return []
