@@ -28,6 +28,11 @@ class _Asks:
 
     step = ""
 
+    @property
+    def first(self) -> str:
+        """Return the response that asks for the first time."""
+        return f"utter_{self.step}"
+
     def name(self) -> str:
         """Return the name in `domain.yml`."""
         return f"action_ask_{FORM}_{self.step}"
@@ -39,8 +44,9 @@ class _Asks:
         intent = (tracker.latest_message.get("intent") or {}).get("name")
         if not stepped_aside(tracker):
             wording = tracker.get_slot(WORDING) or "first"
-            suffix = "" if wording == "first" else f"_{wording}"
-            dispatcher.utter_message(response=f"utter_{self.step}{suffix}")
+            dispatcher.utter_message(
+                response=self.first if wording == "first" else f"utter_{self.step}_{wording}"
+            )
             return []
         if intent == "safety":
             return [SlotSet(PAUSED, True)]
@@ -55,6 +61,7 @@ class AskConsent(_Asks, Action):
     """Asks whether a request may be kept."""
 
     step = CONSENT
+    first = "utter_book"  # the answer to the topic `book`
 
 
 class AskName(_Asks, Action):

@@ -14,7 +14,7 @@ from assistant.settings import project_folder
 LONGEST_NAME = 80  # characters
 _MOST_WORDS = 7
 _JOINERS = "'\u2018\u2019`-.\u00b7,"  # apostrophes of all kinds, hyphens, dots
-_COMMON_FROM = 4  # examples that a word stands in
+_COMMON_FROM = 3  # examples that a word stands in: "prices" does, "Grace" and "Hope" do not
 
 _LEAD = re.compile(
     r"^\W*(?:(?:hi|hello|hey|yes|yeah|ok|okay|sure|actually|sorry|no|well|oh)[\s,!.]+)*"
@@ -38,7 +38,7 @@ _NEVER = {
     "tomorrow", "today", "morning", "mornings", "afternoon", "afternoons", "evening", "evenings", "asap",
     "anytime", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "send", "change",
     "name", "cancel", "stop", "back", "private", "secret", "rather", "want", "dont", "don't", "cant", "can't",
-    "not", "sorry", "same", "above", "cell", "mobile", "number", "text", "call", "tel", "mail", "reach", "at",
+    "not", "sorry", "same", "above", "cell", "mobile", "number", "text", "call", "tel", "mail", "reach", "at", "wrong", "edit", "undo", "again",
 }  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def is_introduced(text: str) -> bool:
 
 def is_everyday(name: str) -> bool:
     """Whether every word of a would-be name is one that visitors' questions are made of."""
-    return all(_word_counts()[word] for word in plain(name).split())
+    return all(_word_counts()[word] >= _COMMON_FROM for word in plain(name).split())
 
 
 def _stripped(text: str) -> str:
@@ -93,7 +93,7 @@ def _is_name_word(word: str) -> bool:
 
 @lru_cache(maxsize=1)
 def _word_counts() -> Counter[str]:
-    """Return in how many examples a word stands: "need", "leg" in many, hardly any name in four."""
+    """Return in how many examples a word stands: "need", "leg" in many, hardly any name in three."""
     return Counter(
         word
         for texts in read_examples(project_folder()).values()

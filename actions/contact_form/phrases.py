@@ -28,7 +28,9 @@ _BACK = _whole(
 _SKIP = _whole(
     r"skip(?: (?:it|this|that|the note))?|none|nothing(?: (?:else|more|to add))?|n/?a|nope|nah|no|"
     r"no (?:note|thanks?|thank you|need|comment|message)|not really|pass|next|thats (?:all|it)|"
-    r"leave (?:it|this|that) (?:out|empty|blank)|(?:id|i would) rather not(?: say)?|nothing else"
+    r"leave (?:it|this|that) (?:out|empty|blank)|nothing else|"
+    r"(?:id|i would|i) (?:rather not|prefer not|dont|do not|wont|will not)(?: (?:want|like|wish))?(?: to)?"
+    r"(?: (?:say|give|tell|share)\b.*)?"
 )
 _YES = re.compile(
     _START + r"(?:yes|yep|yeah|yea|yup|ya|y|sure|ok|okay|k|fine|of course|go ahead|absolutely|"
@@ -135,6 +137,13 @@ def field_to_change(text: str) -> str:
     if not _CHANGE.search(words):
         return ""
     found = [name for name, words_ in _FIELDS.items() if re.search(rf"\b(?:{words_})\b", words)]
+    return found[0] if found else ""
+
+
+def named_field(text: str) -> str:
+    """Return which answer a text names and nothing else ("the time"); "" if none."""
+    words = re.sub(r"^(?:my|the)\s+", "", plain(text))
+    found = [name for name, words_ in _FIELDS.items() if re.fullmatch(words_, words)]
     return found[0] if found else ""
 
 

@@ -14,6 +14,7 @@ from actions.contact_form.steps import CONSENT, DECISION, NAME, NOTE, REACH, RES
 
 LONGEST_NOTE = 500  # characters
 
+_SHORT = 6  # words; a longer note that speaks of changing something is a note
 _SURE = 0.58  # the pipeline's own threshold: from there on a topic is answered
 _FALLBACK = "nlu_fallback"
 
@@ -87,17 +88,14 @@ def read(message: Message, step: str) -> Reading:
     reading = {
         NAME: _name, REACH: _reach, TIME: _time, NOTE: _note, DECISION: _decision,
     }[step](message, reach)  # fmt: skip
-    if reading.kind == "miss" and intent in ("cancel", "goodbye") and message.confidence >= _SURE:
+    if reading.kind != "miss" or reading.detail or message.confidence < _SURE:
+        return reading
+    if intent in ("cancel", "goodbye"):
         return Reading("cancel")
-    courtesies = (
-        _COURTESIES if step == NAME else _COURTESIES - {"book"}
-    )  # "just call me" needs a number
-    if reading.kind == "miss" and intent in courtesies and message.confidence >= _SURE:
-        return Reading("ask_again")
-    return reading
-
-
-_SHORT = 6  # words; a longer note that speaks of changing something is a note
+    no_answers = _COURTESIES - {"deny"}
+    if step != NAME:
+        no_answers -= {"book"}  # "just call me" needs a number
+    return Reading("ask_again") if intent in no_answers else reading
 
 
 def _consent(message: Message) -> Reading:
@@ -167,8 +165,8 @@ def _decision(message: Message, reach: Reach) -> Reading:
     text = message.text
     if values := _correction(text, reach):
         return Reading("answer", values)
-    if phrases.is_change(text):
-        return Reading("change")
+    if phrases.is_change(text) or phrases.named_field(text):
+        return Reading("change", detail=phrases.named_field(text))
     if phrases.is_question(text):
         return _aside_or(message, Reading("miss"))
     if when := read_time(text):
