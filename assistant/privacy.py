@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 _HOUR = 3600.0
 _DAY = 24 * _HOUR
+_BATCH = 1000
 
 
 @dataclass(frozen=True)
@@ -183,27 +184,35 @@ class PersonalData:
         """Delete what is older than it may be; leaves a receipt if there was anything."""
         now = time.time()
         requests = contact_requests.c
+        over = sa.or_(
+            sa.and_(requests.status != "new", requests.changed_at < now - retention.handled * _DAY),
+            requests.created_at < now - retention.request * _DAY,
+        )
+        events = self._purge_events(now - retention.transcript * _DAY)
         with stored(self._engine) as connection:
             connection.execute(sa.delete(ended_sessions).where(ended_sessions.c.expires_at < now))
-            over = sa.or_(
-                sa.and_(
-                    requests.status != "new", requests.changed_at < now - retention.handled * _DAY
-                ),
-                requests.created_at < now - retention.request * _DAY,
-            )
             deleted = Deleted(
                 # Their history and their rows in the outbox go with them.
                 requests=connection.execute(sa.delete(contact_requests).where(over)).rowcount,
                 drafts=connection.execute(
                     sa.delete(contact_drafts).where(contact_drafts.c.expires_at < now)
                 ).rowcount,
-                events=erase_events_before(connection, now - retention.transcript * _DAY),
+                events=events,
             )
             if deleted:
                 records.leave_receipt(connection, "purge", **dataclasses.asdict(deleted))
         if deleted:
             empty_log(self._engine)
         return deleted
+
+    def _purge_events(self, moment: float) -> int:
+        total = 0
+        while True:
+            with stored(self._engine) as connection:
+                count = erase_events_before(connection, moment, _BATCH)
+            total += count
+            if count < _BATCH:
+                return total
 
     def _is_known(self, connection: Connection, conversation: str) -> bool:
         for table in (contact_requests, contact_drafts):

@@ -22,7 +22,7 @@ from assistant.channels.webchat import failure
 from assistant.contact.cipher import Cipher
 from assistant.contact.inbox import Inbox
 from assistant.delivery.outbox import Outbox
-from assistant.delivery.worker import worker_for
+from assistant.delivery.worker import OutboxWorker, senders_for
 from assistant.health import health_blueprint
 from assistant.privacy import PersonalData, Retention, purge_regularly
 from assistant.redaction import redact_logs
@@ -106,8 +106,9 @@ async def _start_background(settings: Settings, app: Sanic, loop: AbstractEventL
             "`assistant requests` shows them."
         )
     await asyncio.to_thread(_report_state, settings, inbox, outbox)
+    worker = OutboxWorker(outbox, inbox, senders_for(settings), settings.delivery_details)
     work = (
-        worker_for(settings, outbox, inbox).run(),
+        worker.run(),
         purge_regularly(PersonalData(engine, cipher), Retention.of(settings)),
     )
     app.ctx.background = [asyncio.create_task(task) for task in work]

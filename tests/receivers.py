@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import random
 import socket
 import threading
 from dataclasses import dataclass, field
@@ -14,10 +15,16 @@ from typing import Any
 from aiosmtpd.controller import Controller
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def lasting_port() -> int:
+    """Return a free port that no outgoing connection takes while its server is down."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
 
 
 @dataclass
@@ -25,7 +32,7 @@ class MailServer:
     """Takes mail while it is up; `answer` replaces its "250 OK"."""
 
     options: dict[str, Any] = field(default_factory=dict)
-    port: int = field(default_factory=free_port)
+    port: int = field(default_factory=lasting_port)
     answer: str = "250 OK"
     mails: list[EmailMessage] = field(default_factory=list)
     _controller: Controller | None = None
@@ -59,7 +66,7 @@ class Call:
 class WebhookReceiver:
     """Takes calls while it is up; `status` is what it answers."""
 
-    port: int = field(default_factory=free_port)
+    port: int = field(default_factory=lasting_port)
     status: int = 200
     calls: list[Call] = field(default_factory=list)
     _server: ThreadingHTTPServer | None = None

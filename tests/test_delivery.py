@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 import logging
+import signal
 import ssl
 import threading
 import time
@@ -22,16 +23,18 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from assistant.contact.cipher import Cipher
 from assistant.contact.desk import ContactDesk
 from assistant.contact.inbox import Inbox
 from assistant.contact.request import new_key
 from assistant.delivery.mail import MailSender
 from assistant.delivery.message import DeliveryError, OfficeMessage
 from assistant.delivery.outbox import MOST_ATTEMPTS, Delivery, Outbox
-from assistant.delivery.worker import OutboxWorker, worker_for
+from assistant.delivery.worker import OutboxWorker, senders_for
 from assistant.settings import MailServer as MailSettings
 from assistant.settings import Settings, load_settings
 from assistant.storage.database import engine_for, outbox
+from tests.conftest import start_server
 from tests.receivers import Call, MailServer, WebhookReceiver
 from tests.test_contact_desk import ANA, CIPHER
 
@@ -81,7 +84,10 @@ class Office:
         self.targets = [target.name for target in settings.targets]
         self.desk = ContactDesk(engine, CIPHER, self.targets)
         self.outbox = Outbox(engine, lease_seconds=60, first_pause=0.0)
-        self.worker = worker_for(settings, self.outbox, Inbox(engine, CIPHER))
+        self.senders = senders_for(settings)
+        self.worker = OutboxWorker(
+            self.outbox, Inbox(engine, CIPHER), self.senders, settings.delivery_details
+        )
 
     def request(self, conversation: str = "one") -> str:
         self.desk.keep_draft(conversation, dataclasses.replace(ANA, key=new_key()))
@@ -205,7 +211,8 @@ def test_who_dies_before_noting_the_delivery_delivers_again_with_the_same_id(
     impatient = Outbox(engine, lease_seconds=0.0)
 
     async def deliver_and_forget() -> None:
-        worker = worker_for(settings, _Forgetful(impatient), Inbox(engine, CIPHER))  # type: ignore[arg-type]
+        inbox = Inbox(engine, CIPHER)
+        worker = OutboxWorker(_Forgetful(impatient), inbox, office.senders)  # type: ignore[arg-type]
         for target in office.targets:
             await worker.deliver_next(target)
 
@@ -338,7 +345,7 @@ def test_a_slow_target_delays_no_other(
             await asyncio.sleep(60)
 
     async def run() -> None:
-        senders = {**office.worker._senders, hangs: Hanging()}
+        senders = {**office.senders, hangs: Hanging()}
         worker = OutboxWorker(office.outbox, Inbox(engine, CIPHER), senders, rest_seconds=0.01)
         task = asyncio.create_task(worker.run())
         while not (mail.mails and asked.is_set()):
@@ -358,7 +365,7 @@ def test_the_worker_outlives_a_database_that_goes_away(office: Office, mail: Mai
     async def run() -> None:
         rename(office.engine, "outbox", "away")
         worker = OutboxWorker(
-            office.outbox, Inbox(office.engine, CIPHER), office.worker._senders, rest_seconds=0.01
+            office.outbox, Inbox(office.engine, CIPHER), office.senders, rest_seconds=0.01
         )
         task = asyncio.create_task(worker.run())
         await asyncio.sleep(0.2)
@@ -458,3 +465,51 @@ def self_signed(folder: Path) -> tuple[Path, ssl.SSLContext]:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(path, folder / "localhost.key")
     return path, context
+
+
+def test_the_server_delivers_and_says_how_the_outbox_is(
+    model: Path,
+    tmp_path: Path,
+    database_url: str,
+    engine: Engine,
+    mail: MailServer,
+    webhook: WebhookReceiver,
+) -> None:
+    webhook.status = 503
+    key = base64.urlsafe_b64encode(b"k" * 32).decode()
+    server = start_server(
+        tmp_path,
+        DATABASE_URL=database_url,
+        CONTACT_KEYS=key,
+        OFFICE_EMAILS="desk@moonbeam.example",
+        SMTP_URL=f"smtp+plain://127.0.0.1:{mail.port}",
+        MAIL_FROM="assistant@moonbeam.example",
+        WEBHOOK_URLS=webhook.url,
+        WEBHOOK_SECRET=SECRET,
+    )
+    try:
+        chat = server.open()
+        chat.say("what is sciatica")
+        history = server.http.get("/webchat/messages", headers=chat.headers).json()["messages"]
+        assert "what is sciatica" in [message["text"] for message in history]
+        desk = ContactDesk(
+            engine, Cipher([key]), [target.name for target in settings_for(mail, webhook).targets]
+        )
+        desk.keep_draft("one", ANA)
+        number = desk.submit("one").number
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if mail.mails and "was not told" in server.log.read_text():
+                break
+            time.sleep(0.05)  # between looks; the deadline decides
+        assert [letter["Subject"] for letter in mail.mails] == [f"New request {number}"]
+        answer = server.http.get("/health/ready")
+        assert answer.status_code == 200, "a receiver that is away is no reason to be unready"
+        assert answer.json()["outbox"] == {"pending": 1, "dead": 0}
+    finally:
+        server.process.send_signal(signal.SIGINT)
+        server.process.wait(timeout=30)
+    log = server.log.read_text()
+    assert f"Request {number} was not told to webhook:127.0.0.1" in log
+    for word in (*PERSONAL, "secret-path", SECRET, key):
+        assert word not in log

@@ -213,6 +213,17 @@ def test_the_purge_deletes_what_is_over_and_nothing_else(
     assert len(rows(engine, privacy_receipts)) == before, "no receipt for nothing"
 
 
+def test_a_purge_of_many_events_goes_in_batches(
+    data: PersonalData, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assistant.privacy._BATCH", 2)
+    for number in range(5):
+        say(engine, "web-ana", f"long ago {number}", days_ago=31)
+    say(engine, "web-ana", "lately")
+    assert data.purge(KEPT) == Deleted(events=5)
+    assert said(engine) == ["lately"]
+
+
 def test_a_database_without_conversations_can_be_purged(database_url: str) -> None:
     assert PersonalData(engine_for(database_url), CIPHER).purge(KEPT) == Deleted()
 

@@ -42,8 +42,11 @@ def stored(engine: Engine) -> Generator[Connection, None, None]:
         with transaction(engine) as connection:
             yield connection
     except SQLAlchemyError as error:
-        # Its words may hold what was to be stored, so they do not go on.
-        raise NotStoredError(f"The database failed: {type(error).__name__}.") from None
+        # The error itself would show the statement with its values.
+        reason = str(getattr(error, "orig", None) or "").partition("\n")[0]
+        raise NotStoredError(
+            f"The database failed: {type(error).__name__} {reason}".strip()
+        ) from None
 
 
 def receipt_of(row: Any) -> Receipt:

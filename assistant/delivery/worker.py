@@ -108,15 +108,15 @@ class OutboxWorker:
         )
 
 
-def worker_for(settings: Settings, outbox: Outbox, inbox: Inbox) -> OutboxWorker:
-    """Return the worker that the settings describe."""
+def senders_for(settings: Settings) -> dict[str, Sender]:
+    """Return who takes a message to each target of the settings."""
     senders: dict[str, Sender] = {}
     for target in settings.targets:
         if settings.mail_server and target.name.startswith("email:"):
             senders[target.name] = MailSender(settings.mail_server, target.address)
         else:
             senders[target.name] = WebhookSender(target.address, settings.webhook_secret)
-    return OutboxWorker(outbox, inbox, senders, settings.delivery_details)
+    return senders
 
 
 def _report(delivery: Delivery, state: str, error: str | None) -> None:

@@ -35,9 +35,21 @@ def erase_transcript(connection: Connection, conversation_id: str) -> int:
     return _delete(connection, _events.c.sender_id == conversation_id)
 
 
-def erase_events_before(connection: Connection, moment: float) -> int:
-    """Delete what was said before a moment, in seconds since 1970; return how many events."""
-    return _delete(connection, _events.c.timestamp < moment)
+def erase_events_before(connection: Connection, moment: float, most: int) -> int:
+    """Delete what was said before a moment, the oldest first; return how many events.
+
+    Args:
+        connection: one in a transaction.
+        moment: seconds since 1970.
+        most: how many events at once, so that nobody waits long for this transaction.
+    """
+    oldest = (
+        sa.select(_events.c.id)
+        .where(_events.c.timestamp < moment)
+        .order_by(_events.c.id)
+        .limit(most)
+    )
+    return _delete(connection, _events.c.id.in_(oldest))
 
 
 def _delete(connection: Connection, condition: Any) -> int:
