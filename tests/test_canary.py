@@ -148,11 +148,10 @@ def wait_for(condition: Any) -> None:
 def dump(database_url: str) -> dict[str, str]:
     """Return every row of every table as text."""
     engine = sa.create_engine(database_url)
-    tables = sa.inspect(engine).get_table_names()
+    schema = sa.MetaData()
+    schema.reflect(engine)
     with engine.connect() as connection:
-        rows = {
-            name: connection.execute(sa.text(f'select * from "{name}"')).all() for name in tables
-        }  # noqa: S608
+        rows = {t.name: connection.execute(sa.select(t)).all() for t in schema.sorted_tables}
     engine.dispose()
     return {name: "\n".join(repr(tuple(row)) for row in found) for name, found in rows.items()}
 
