@@ -118,13 +118,13 @@ def test_adults_are_not_taken_for_minors(text: str) -> None:
     assert not phrases.is_minor(text)
 
 
-def at(step: str, text: str, intent: str = "nlu_fallback", confidence: float = 0.9) -> Reading:
-    return read(Message(text, intent, confidence), step)
+def at(step: str, text: str, intent: str = "nlu_fallback") -> Reading:
+    return read(Message(text, intent), step)
 
 
 def test_a_red_flag_goes_before_everything_at_each_step() -> None:
     for step in (CONSENT, NAME, REACH, TIME, NOTE, DECISION):
-        assert at(step, "yes, send it, 818 555 0134", "safety", 1.0).kind == "aside"
+        assert at(step, "yes, send it, 818 555 0134", "safety").kind == "aside"
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_red_flag_goes_before_everything_at_each_step() -> None:
 )
 def test_cancelling_needs_no_model(text: str) -> None:
     for step in (CONSENT, NAME, REACH, TIME, NOTE, DECISION):
-        assert at(step, text, "diet", 0.99).kind == "cancel"
+        assert at(step, text, "diet").kind == "cancel"
 
 
 def test_a_sure_topic_is_left_to_the_rules_and_an_unsure_one_is_an_answer() -> None:

@@ -14,8 +14,7 @@ from actions.contact_form.steps import CONSENT, DECISION, NAME, NOTE, REACH, RES
 
 LONGEST_NOTE = 500  # characters
 
-_SHORT = 6  # words; a longer note that speaks of changing something is a note
-_SURE = 0.58  # the pipeline's own threshold: from there on a topic is answered
+_SHORT = 6  # words; a longer message that speaks of going back or changing something is an answer
 _FALLBACK = "nlu_fallback"
 
 _COURTESIES = {"greet", "thank", "repeat", "book", "affirm", "deny", "maybe", "follow_up"}
@@ -29,24 +28,24 @@ _CORRECTION = re.compile(
 
 @dataclass(frozen=True)
 class Message:
-    """A visitor's message: its text, and what it was understood as without the form."""
+    """A visitor's message: its text, and what it was understood as without the form.
+
+    What the pipeline is not sure of has the intent `nlu_fallback`.
+    """
 
     text: str
     intent: str = _FALLBACK
-    confidence: float = 0.0
 
     @classmethod
     def of(cls, latest: dict[str, Any]) -> Message:
         """Make it from a tracker's latest message."""
         intent = latest.get("intent") or {}
-        name = str(intent.get("name") or _FALLBACK)
-        return cls(str(latest.get("text") or ""), name, float(intent.get("confidence") or 0.0))
+        return cls(str(latest.get("text") or ""), str(intent.get("name") or _FALLBACK))
 
     @property
     def is_sure_topic(self) -> bool:
         """Whether it asks for something that the assistant has an answer to."""
-        no_topics = _COURTESIES | RESUMES | {_FALLBACK, _OUTSIDE}
-        return self.confidence >= _SURE and self.intent not in no_topics
+        return self.intent not in (_COURTESIES | RESUMES | {_FALLBACK, _OUTSIDE})
 
 
 @dataclass(frozen=True)
@@ -79,16 +78,17 @@ def read(message: Message, step: str) -> Reading:
         return _consent(message)
     if phrases.is_why(text):
         return Reading("why")
-    if phrases.is_back(text) or (intent == "go_back" and message.confidence >= _SURE):
-        return Reading("back")
     reach = find_reach(text)
+    is_short = not reach.given and len(text.split()) <= _SHORT
+    if phrases.is_back(text) or (intent == "go_back" and is_short):
+        return Reading("back")
     changed = phrases.field_to_change(text)
-    if changed and not reach.given and not (step == NOTE and len(text.split()) > _SHORT):
+    if changed and not reach.given and (step != NOTE or is_short):
         return Reading("change", detail=changed)
     reading = {
         NAME: _name, REACH: _reach, TIME: _time, NOTE: _note, DECISION: _decision,
     }[step](message, reach)  # fmt: skip
-    if reading.kind != "miss" or reading.detail or message.confidence < _SURE:
+    if reading.kind != "miss" or reading.detail:
         return reading
     if intent in ("cancel", "goodbye"):
         return Reading("cancel")
@@ -156,7 +156,7 @@ def _note(message: Message, reach: Reach) -> Reading:
         return Reading("answer", values)
     if phrases.is_question(text) and (message.is_sure_topic or message.intent == _OUTSIDE):
         return Reading("aside")
-    if len(text.split()) == 1 and message.intent in _COURTESIES and message.confidence >= _SURE:
+    if len(text.split()) == 1 and message.intent in _COURTESIES:
         return Reading("miss")
     return Reading("answer", {"note": text[:LONGEST_NOTE].strip()})
 

@@ -76,7 +76,11 @@ class AnswerBook:
             "text": _filled(variation.text, facts),
             "metadata": _metadata(answer, catalogue.sources),
         }
-        hidden = {place: f"[{place}]" for place, value in private.items() if value}
+        hidden = {
+            place: f"[{place.removeprefix('contact_')}]"
+            for place, value in private.items()
+            if value
+        }
         stored_text = _filled(variation.text, {**facts, **hidden})
         if stored_text != rendered["text"]:
             rendered["metadata"][STORED_TEXT] = stored_text

@@ -132,10 +132,11 @@ class WebChat(InputChannel):
             session = self._session(request)
             agent = _ready_agent(request)
             async with agent.lock_store.lock(session.conversation_id):
-                self._ended.add(session.conversation_id, session.expires_at.timestamp())
                 contact_desk().erase(session.conversation_id)
                 await agent.tracker_store.erase(session.conversation_id)
                 empty_log(engine_for(self._settings.database_url))
+                # Last, so that whoever got an error can try again.
+                self._ended.add(session.conversation_id, session.expires_at.timestamp())
             return raw(b"", status=204)
 
         @blueprint.post("/messages")
