@@ -106,6 +106,7 @@ class Server:
     url: str
     process: subprocess.Popen[bytes]
     log: Path
+    database_url: str
     http: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
@@ -170,7 +171,7 @@ def start_server(folder: Path, **environment: str) -> Server:
         process = subprocess.Popen(
             command, cwd=PROJECT, env=variables, stdout=output, stderr=subprocess.STDOUT
         )
-    server = Server(f"http://127.0.0.1:{port}", process, log)
+    server = Server(f"http://127.0.0.1:{port}", process, log, variables["DATABASE_URL"])
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         if process.poll() is not None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import sqlite3
+import json
+import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from ruamel.yaml import YAML
 
+from assistant.contact.cipher import Cipher
+from assistant.contact.inbox import Inbox
+from assistant.settings import load_settings
 from tests.conftest import DATA, PROJECT, Chat, Server, start_server, stop_server
+from tests.postgres import postgres_database
 
 CONVERSATIONS = YAML(typ="safe").load((DATA / "booking" / "conversations.yml").read_text("utf-8"))
 
@@ -26,12 +31,15 @@ BEGINNING = [
 
 
 @pytest.fixture(scope="session")
-def bare_server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server of an office that gave no facts."""
-    folder = tmp_path_factory.mktemp("bare")
-    server = start_server(folder, OFFICE_FILE=str(PROJECT / "office.yml"))
-    yield server
-    stop_server(server)
+def bare_server(
+    model: Path, postgres: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A server of an office that gave no facts, on PostgreSQL."""
+    with postgres_database(postgres) as url:
+        folder = tmp_path_factory.mktemp("bare")
+        server = start_server(folder, OFFICE_FILE=str(PROJECT / "office.yml"), DATABASE_URL=url)
+        yield server
+        stop_server(server)
 
 
 class Talk:
@@ -39,7 +47,7 @@ class Talk:
 
     def __init__(self, server: Server) -> None:
         self.chat: Chat = server.open()
-        self.database = server.log.parent / "assistant.db"
+        self.engine = sa.create_engine(server.database_url, poolclass=sa.pool.NullPool)
         self.messages = self.chat.session["messages"]
 
     @property
@@ -71,74 +79,60 @@ class Talk:
 
     def wait(self, minutes: float) -> None:
         """Let time pass, by moving into the past what is stored of the conversation."""
-        seconds = minutes * 60
-        self._change(
-            "update contact_drafts set expires_at = expires_at - ? where conversation_id = ?",
-            seconds,
-        )
-        for row, data in self._rows("select id, data from events where sender_id = ?"):
-            event = YAML(typ="safe").load(data)
-            self._store_event(row, event, seconds)
+        values = {"seconds": minutes * 60, "mine": self.conversation_id}
+        with self.engine.begin() as connection:
+            connection.execute(
+                sa.text(
+                    "update contact_drafts set expires_at = expires_at - :seconds "
+                    "where conversation_id = :mine"
+                ),
+                values,
+            )
+            query = sa.text("select id, data from events where sender_id = :mine")
+            for row, data in connection.execute(query, values).all():
+                event = json.loads(data)
+                event["timestamp"] -= values["seconds"]
+                connection.execute(
+                    sa.text(
+                        "update events set data = :data, timestamp = timestamp - :seconds "
+                        "where id = :row"
+                    ),
+                    {**values, "data": json.dumps(event), "row": row},
+                )
 
     def break_database(self, broken: bool) -> None:
         names = ("contact_requests", "contact_requests_away")
         old, new = names if broken else names[::-1]
-        with closing(sqlite3.connect(self.database)) as connection:
-            connection.execute("pragma legacy_alter_table = on")
-            connection.execute(f"alter table {old} rename to {new}")
-            connection.commit()
+        with self.engine.begin() as connection:
+            if self.engine.dialect.name == "sqlite":
+                connection.execute(sa.text("pragma legacy_alter_table = on"))
+            connection.execute(sa.text(f"alter table {old} rename to {new}"))
+
+    def mend_database(self) -> None:
+        if "contact_requests_away" in sa.inspect(self.engine).get_table_names():
+            self.break_database(False)
 
     def sent(self) -> list[dict[str, str]]:
         """Return the requests of the conversation as the office sees them, the oldest first."""
-        from assistant.contact.cipher import Cipher
-        from assistant.contact.inbox import Inbox
-        from assistant.settings import load_settings
-        from assistant.storage.database import engine_for
-
-        inbox = Inbox(
-            engine_for(f"sqlite:///{self.database}"), Cipher(load_settings().contact_keys)
-        )
+        inbox = Inbox(self.engine, Cipher(load_settings().contact_keys))
         mine = [r for r in inbox.requests() if r.conversation_id == self.conversation_id]
         return [
-            {
-                **vars(request.wishes),
-                "number": request.receipt.number,
-                "status": request.receipt.status,
-            }
-            for request in mine
+            {**vars(r.wishes), "number": r.receipt.number, "status": r.receipt.status} for r in mine
         ]
 
     def has_draft(self) -> bool:
-        rows = self._rows(
-            "select 1 from contact_drafts where conversation_id = ? and sealed is not null "
-            "and expires_at > strftime('%s', 'now')"
+        query = sa.text(
+            "select 1 from contact_drafts where conversation_id = :mine "
+            "and sealed is not null and expires_at > :now"
         )
-        return bool(rows)
+        with self.engine.connect() as connection:
+            values = {"mine": self.conversation_id, "now": time.time()}
+            return connection.execute(query, values).first() is not None
 
     def _send(self, payload: str) -> None:
         response = self.chat.post(postback=payload)
         assert response.status_code == 200, response.text
         self.messages = response.json()["messages"]
-
-    def _rows(self, query: str) -> list[Any]:
-        with closing(sqlite3.connect(self.database)) as connection:
-            return connection.execute(query, [self.conversation_id]).fetchall()
-
-    def _change(self, statement: str, *values: Any) -> None:
-        with closing(sqlite3.connect(self.database, timeout=10)) as connection:
-            connection.execute(statement, [*values, self.conversation_id])
-            connection.commit()
-
-    def _store_event(self, row: int, event: dict[str, Any], seconds: float) -> None:
-        import json
-
-        event["timestamp"] -= seconds
-        with closing(sqlite3.connect(self.database, timeout=10)) as connection:
-            connection.execute(
-                "update events set data = ?, timestamp = timestamp - ? where id = ?",
-                [json.dumps(event), seconds, row],
-            )
-            connection.commit()
 
 
 def test_there_are_sixty_conversations_and_more() -> None:
@@ -158,7 +152,7 @@ def test_a_written_conversation(
             take(talk, turn)
     finally:
         if any("database" in turn for turn in written["turns"]):
-            mend(talk)
+            talk.mend_database()
     sent = talk.sent()
     assert len(sent) == len(written["sent"]), sent
     for found, expected in zip(sent, written["sent"], strict=True):
@@ -199,15 +193,6 @@ def take(talk: Talk, turn: dict[str, Any]) -> None:
     assert "{" not in words
 
 
-def mend(talk: Talk) -> None:
-    with closing(sqlite3.connect(talk.database)) as connection:
-        away = connection.execute(
-            "select 1 from sqlite_master where name = 'contact_requests_away'"
-        ).fetchone()
-    if away:
-        talk.break_database(False)
-
-
 def test_a_red_flag_pauses_across_a_restart_of_the_server(model: Path, tmp_path: Path) -> None:
     first = start_server(tmp_path)
     talk = Talk(first)
@@ -230,12 +215,12 @@ def test_deleting_the_chat_takes_the_request_back(server: Server) -> None:
     (request,) = talk.sent()
     assert talk.chat.http.delete("/webchat/session", headers=talk.chat.headers).status_code == 204
     assert talk.sent() == []
-    with closing(sqlite3.connect(talk.database)) as connection:
-        row = connection.execute(
-            "select status, sealed, conversation_id from contact_requests where number = ?",
-            [request["number"]],
-        ).fetchone()
-    assert row == ("withdrawn", None, None)
+    query = sa.text(
+        "select status, sealed, conversation_id from contact_requests where number = :number"
+    )
+    with talk.engine.connect() as connection:
+        row = connection.execute(query, {"number": request["number"]}).one()
+    assert tuple(row) == ("withdrawn", None, None)
 
 
 def test_the_same_send_twice_makes_one_request(server: Server) -> None:
