@@ -15,7 +15,7 @@ import phonenumbers
 import structlog
 
 _EMAIL = re.compile(r"[^\s,;:<>()\"'\[\]{}]+@[^\s,;<>()\"'\[\]{}]+\.[^\W\d]\w+")
-_SPELLED_EMAIL = re.compile(r"[^\s,;:<>()\"'\[\]{}]+@[^\s,;<>()\"'\[\]{}]+\.[^\W\d]\w+")
+_SPELLED_EMAIL = re.compile(
     r"\b[\w.+-]+ (?:at|\(at\)|\[at\]) [\w-]+(?: dot |\.)\w{2,}\b", re.IGNORECASE
 )
 _SOCIAL_SECURITY = re.compile(r"\b\d{3}[- ]\d{2}[- ]\d{4}\b")
