@@ -193,21 +193,6 @@ def take(talk: Talk, turn: dict[str, Any]) -> None:
     assert "{" not in words
 
 
-def test_a_red_flag_pauses_across_a_restart_of_the_server(model: Path, tmp_path: Path) -> None:
-    first = start_server(tmp_path)
-    talk = Talk(first)
-    begin(talk, "name")
-    talk.say("i have crushing chest pain and cant breathe")
-    stop_server(first)
-    second = start_server(tmp_path, WEBCHAT_SECRET="")
-    talk.chat.http = second.http
-    talk.say("does acupuncture hurt")
-    assert "Back to your request" not in talk.words()
-    talk.say("I have been checked by a doctor already")
-    assert talk.asks() == "name"
-    stop_server(second)
-
-
 def test_deleting_the_chat_takes_the_request_back(server: Server) -> None:
     talk = Talk(server)
     begin(talk, "decision")

@@ -96,6 +96,7 @@ def test_a_time_is_read_back_as_understood(text: str, understood: str) -> None:
         "i am 17",
         "I'm only 16",
         "i am a minor",
+        "I'm a 15 year old girl",
         "I'm in high school",
     ],
 )
@@ -109,6 +110,7 @@ def test_minors_are_noticed(text: str) -> None:
         "I'm 45",
         "i am 15 minutes away",
         "my son is 15",
+        "an appointment for my 12 year old",
         "I'm her mother, she is 15",
         "I'm free at 5",
         "im 10 miles away",

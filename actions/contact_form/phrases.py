@@ -73,16 +73,15 @@ _OPENER = re.compile(
     r"(?:tell me|show me|explain|i want to know|i would like to know|id like to know|i have a question|can you)\b)"
 )
 _AGE = re.compile(
-    r"\b(?:i am|im|i m|i just turned|i turned|age|aged)\s*(?:only |just |about )?(\d{1,2})"
+    r"\b(?:i am|im|i m|i just turned|i turned|age|aged)\s*(?:only |just |about |a )?(\d{1,2})"
     r"(?!\d|[:/.\-]\d|\s*(?:days?|weeks?|months?|min(?:ute)?s?|h(?:ou)?rs?|am|pm|miles?|blocks?|percent|%))\b"
 )
-_YEARS = re.compile(r"\b(\d{1,2})\s*(?:years? old|year ?old|yrs? old|y/?o|years of age)\b")
 _MINOR = re.compile(
     r"\b(?:i am|im) (?:a |still (?:a )?)?(?:minor|underage|kid|child|teen|teenager|in (?:middle|high) school)\b"
 )
 _CHILD = re.compile(
     r"\bmy (?:little |young |teenage |teen |\d{1,2}[ -]year[ -]old )*"
-    r"(?:kid|child|son|daughter|boy|girl|toddler|baby|teen|teenager|grandson|granddaughter|grandchild)s?\b"
+    r"(?:\d{1,2}[ -]?(?:year[ -]?old|yo|y/o)|kid|child|son|daughter|boy|girl|toddler|baby|teen|teenager|grandson|granddaughter|grandchild)s?\b"
 )
 _PARENT = re.compile(
     r"\b(?:i am|im) (?:the|a|her|his|their) (?:parent|mother|mom|father|dad|guardian)\b"
@@ -163,10 +162,7 @@ def is_minor(text: str) -> bool:
     words = plain(text)
     if _PARENT.search(words):
         return False
-    ages = [int(age) for age in _AGE.findall(words)]
-    if re.match(r"^(?:i|im|am)\b", words):
-        ages += [int(age) for age in _YEARS.findall(words)]
-    return bool(_MINOR.search(words)) or any(5 <= age < 18 for age in ages)
+    return bool(_MINOR.search(words)) or any(5 <= int(age) < 18 for age in _AGE.findall(words))
 
 
 def is_about_child(text: str) -> bool:

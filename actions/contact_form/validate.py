@@ -131,6 +131,8 @@ class ValidateContactForm(Action):
         if draft is None:
             dispatcher.utter_message(response="utter_contact_expired")
             return emptied()
+        if step == REACH:  # asked for anew, the answer takes the place of both ways
+            draft = dataclasses.replace(draft, phone="", email="")
         desk.keep_draft(tracker.sender_id, dataclasses.replace(draft, **values))
         taken = {_STEP_OF_FIELD[field] for field in values}
         if step == CONSENT:
