@@ -11,7 +11,6 @@ from rasa_sdk.executor import CollectingDispatcher
 from actions.contact_form.steps import (
     CONSENT,
     DECISION,
-    FORM,
     NAME,
     NOTE,
     PAUSED,
@@ -21,6 +20,7 @@ from actions.contact_form.steps import (
     WORDING,
     stepped_aside,
 )
+from assistant.storage.kept_events import FORM
 
 
 class _Asks:

@@ -9,8 +9,9 @@ from rasa_sdk import Action, Tracker
 from rasa_sdk.events import ActiveLoop, SlotSet
 from rasa_sdk.executor import CollectingDispatcher
 
-from actions.contact_form.steps import CONSENT, DECISION, FINISH, FORM, WORDING, emptied
+from actions.contact_form.steps import CONSENT, DECISION, FINISH, WORDING, emptied
 from assistant.contact.desk import NoDraftError, NotStoredError, contact_desk
+from assistant.storage.kept_events import FORM
 
 logger = logging.getLogger(__name__)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,6 +57,7 @@ class Reading:
         kind: `aside` (the rules answer), `answer` (takes `values`), `cancel`, `decline`, `minor`,
             `back`, `why`, `change`, `send`, `ask_again`, or `miss`.
         values: fields of the draft that it gives, as the draft holds them.
+        asks_too: whether it also holds a question, which the rules are to answer.
         detail: for `miss` how to ask again, if there is a better way than usual (`phone`, `email`,
             `why`), for `change` the field.
     """
@@ -63,6 +65,7 @@ class Reading:
     kind: str
     values: dict[str, str] = field(default_factory=dict)
     detail: str = ""
+    asks_too: bool = False
 
 
 def read(message: Message, step: str) -> Reading:
@@ -76,9 +79,9 @@ def read(message: Message, step: str) -> Reading:
         return Reading("cancel")
     if step == CONSENT:
         return _consent(message)
-    if phrases.is_why(text):
-        return Reading("why")
     reach = find_reach(text)
+    if phrases.is_why(text) and not reach.given:
+        return Reading("why")
     is_short = not reach.given and len(text.split()) <= _SHORT
     if phrases.is_back(text) or (intent == "go_back" and is_short):
         return Reading("back")
@@ -88,6 +91,8 @@ def read(message: Message, step: str) -> Reading:
     reading = {
         NAME: _name, REACH: _reach, TIME: _time, NOTE: _note, DECISION: _decision,
     }[step](message, reach)  # fmt: skip
+    if reading.kind == "answer" and step in (NAME, REACH):
+        return dataclasses.replace(reading, asks_too=_asks_too(message, reach))
     if reading.kind != "miss" or reading.detail:
         return reading
     if intent in ("cancel", "goodbye"):
@@ -176,6 +181,14 @@ def _decision(message: Message, reach: Reach) -> Reading:
     if phrases.is_no(text) or message.intent == "deny":
         return Reading("change")
     return _aside_or(message, Reading("miss"))
+
+
+def _asks_too(message: Message, reach: Reach) -> bool:
+    """Whether an answer comes with a question: "I'm Ana. Do you take insurance?"."""
+    parts = re.split(r"(?<=[.!?,;])\s+|\n+", reach.rest)
+    return message.is_sure_topic and any(
+        phrases.is_question(part) and not _CORRECTION.search(part) for part in parts
+    )
 
 
 def _aside_or(message: Message, otherwise: Reading) -> Reading:

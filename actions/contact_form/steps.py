@@ -7,7 +7,8 @@ from typing import Any
 from rasa_sdk import Tracker
 from rasa_sdk.events import SlotSet
 
-FORM = "contact_form"
+from assistant.storage.kept_events import FORM
+
 FINISH = "action_finish_contact_request"
 
 CONSENT = "contact_consent"
@@ -24,9 +25,6 @@ PAUSED = "contact_paused"
 
 RESUMES = frozenset({"been_checked", "not_this"})
 """Intents that answer the advice on a red flag, after which the form goes on."""
-
-GIVEN = "given"
-"""What a slot holds in place of the visitor's answer, which only the draft knows."""
 
 
 def emptied() -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import logging
 from typing import Any
 
 from rasa_sdk import Action, Tracker
-from rasa_sdk.events import SlotSet
+from rasa_sdk.events import ActionExecutionRejected, SlotSet
 from rasa_sdk.executor import CollectingDispatcher
 
 from actions.contact_form.phrases import is_about_child, is_minor
@@ -15,8 +15,6 @@ from actions.contact_form.reading import Message, Reading, read
 from actions.contact_form.steps import (
     CONSENT,
     DECISION,
-    FORM,
-    GIVEN,
     MISSES,
     NAME,
     NOTE,
@@ -32,6 +30,7 @@ from actions.contact_form.steps import (
 )
 from assistant.contact.desk import NotStoredError, contact_desk
 from assistant.contact.request import Draft
+from assistant.storage.kept_events import FORM, GIVEN
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +87,8 @@ class ValidateContactForm(Action):
             logger.error("A draft could not be kept: %s", error)
             dispatcher.utter_message(response="utter_contact_not_kept")
             events = _ask(step, "again")
+        if reading.asks_too:  # the rules answer, then the form asks for the next step
+            events = [*events, ActionExecutionRejected(FORM)]
         return [*events, SlotSet(PAUSED, None)]
 
     def _begin(self, dispatcher: CollectingDispatcher, text: str) -> Events:

@@ -24,7 +24,12 @@ from assistant.redaction import redact, redact_all
 STORED_TEXT = "stored_text"
 """Key in a message's metadata: what is kept in place of a text that shows personal data."""
 
-_FORM = "contact_form"
+FORM = "contact_form"
+"""The form whose answers are personal."""
+
+GIVEN = "given"
+"""What its slots hold in place of an answer, which only the draft knows."""
+
 _REQUESTED = "requested_slot"
 _KEPT_OF_PARSING = ("intent", "intent_ranking", "response_selector", "message_id", "metadata")
 
@@ -53,11 +58,16 @@ def kept_events(events: Iterable[Event]) -> list[Event]:
 
 
 def _form_took(following: list[Event]) -> bool:
-    """Whether the form took the message that these events follow, and did not step aside."""
+    """Whether the form took something of the message that these events follow.
+
+    It did not if it stepped aside, unless it noted an answer before.
+    """
     for event in following:
         if isinstance(event, UserUttered):
             break
-        if isinstance(event, ActionExecutionRejected) and event.action_name == _FORM:
+        if isinstance(event, SlotSet) and event.key != _REQUESTED and event.value == GIVEN:
+            return True
+        if isinstance(event, ActionExecutionRejected) and event.action_name == FORM:
             return False
     return True
 
