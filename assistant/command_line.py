@@ -137,16 +137,22 @@ def evaluate(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write all figures there.", metavar="OUT")
     ] = None,
+    typos: Annotated[
+        int | None,
+        typer.Option(help="Put one typing error into each message, at random from this seed."),
+    ] = None,
 ) -> None:
     """Measure how well labelled messages are answered."""
     _quiet()
-    from assistant.evaluation import EvaluationFileError, read_rows
+    from assistant.evaluation import EvaluationFileError, read_rows, with_typing_errors
     from assistant.evaluation import evaluate as measure
 
     try:
         rows = read_rows(data)
     except EvaluationFileError as error:
         _stop(str(error))
+    if typos is not None:
+        rows = with_typing_errors(rows, typos)
     model = _trained()
     with typer.progressbar(length=len(rows), label="Answering", file=sys.stderr) as bar:
         result = measure(project_folder(), model, rows, lambda done, total: bar.update(1))

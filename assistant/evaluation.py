@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import dataclasses
+import random
+import string
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -92,6 +95,28 @@ def read_rows(path: Path) -> list[Row]:
     if not rows:
         raise EvaluationFileError(f"{path} holds no rows.")
     return rows
+
+
+def with_typing_errors(rows: list[Row], seed: int) -> list[Row]:
+    """Return the rows with one random typing error in each: a letter left out, added, wrong or swapped.
+
+    Args:
+        rows: the labelled messages; one with fewer than three letters stays as it is.
+        seed: the same seed makes the same errors.
+    """
+    chance = random.Random(seed)  # noqa: S311 - for measuring, no secret
+    return [dataclasses.replace(row, text=_mistyped(row.text, chance)) for row in rows]
+
+
+def _mistyped(text: str, chance: random.Random) -> str:
+    letters = [place for place, letter in enumerate(text) if letter.isalpha() and letter.isascii()]
+    if len(letters) < 3:
+        return text
+    place, other = chance.choice(letters), chance.choice(string.ascii_lowercase)
+    before, letter, after = text[:place], text[place], text[place + 1 :]
+    return before + chance.choice(
+        [after, other + letter + after, other + after, after[:1] + letter + after[1:]]
+    )
 
 
 def evaluate(

@@ -28,6 +28,7 @@ from assistant.channels.rate_limit import RateLimit
 from assistant.channels.sessions import InvalidSession, Session, SessionSigner
 from assistant.contact.desk import contact_desk
 from assistant.safety.advice import advice_for
+from assistant.safety.counter import RedFlagCounter
 from assistant.settings import Settings, load_settings
 from assistant.storage.database import empty_log, engine_for
 from assistant.storage.ended_sessions import EndedSessions
@@ -83,6 +84,7 @@ class WebChat(InputChannel):
         self._per_session = RateLimit(settings.session_rate, settings.session_burst)
         self._per_address = RateLimit(settings.address_rate, settings.address_burst)
         self._ended = EndedSessions(engine_for(settings.database_url))
+        self._red_flags = RedFlagCounter(engine_for(settings.database_url))
 
     @classmethod
     def name(cls) -> str:
@@ -142,19 +144,17 @@ class WebChat(InputChannel):
         @blueprint.post("/messages")
         async def take_message(request: Request) -> HTTPResponse:
             self._admit(request)
-            session = self._session(request)
             body = _body(request)
             advice = _advice(body)
-            if advice and not _is_usable(request, body):
-                return json_response({"messages": advice})
-            agent = _ready_agent(request)
-            text = await _text_of(body, session, agent)
-            wait = self._per_session.wait(session.conversation_id)
-            if wait:
-                raise _too_fast(wait)
-            messages = await converse(
-                on_new_message, session.conversation_id, text, self._settings.answer_seconds
-            )
+            try:
+                messages = await self._answer(request, body, on_new_message)
+            except Exception as error:
+                # No model, no database, too long, too fast ...: the advice is given all the same.
+                if not advice:
+                    raise
+                logger.warning("Advice is given although %s", error or type(error).__name__)
+                messages = advice
+            self._red_flags.count(_words_of(body), messages)
             return json_response({"messages": messages})
 
         @blueprint.get("/messages")
@@ -175,6 +175,27 @@ class WebChat(InputChannel):
             return _page_file(name or "index.html")
 
         return blueprint
+
+    async def _answer(
+        self,
+        request: Request,
+        body: dict[str, Any],
+        on_new_message: Callable[[UserMessage], Awaitable[Any]],
+    ) -> list[Message]:
+        """Return what answers a message body.
+
+        Raises:
+            ChatError: 400, 401, 413, 429 or 503.
+        """
+        session = self._session(request)
+        agent = _ready_agent(request)
+        text = await _text_of(body, session, agent)
+        wait = self._per_session.wait(session.conversation_id)
+        if wait:
+            raise _too_fast(wait)
+        return await converse(
+            on_new_message, session.conversation_id, text, self._settings.answer_seconds
+        )
 
     def _admit(self, request: Request) -> None:
         """Refuse foreign sites and hasty addresses.
@@ -272,17 +293,15 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+def _words_of(body: dict[str, Any]) -> str:
+    """Return the text or postback of a body, whole and as it came; "" if it has none."""
+    words = body.get("text") or body.get("postback")
+    return words if isinstance(words, str) else ""
+
+
 def _advice(body: dict[str, Any]) -> list[Message]:
     """Return the advice on a red flag in whatever text a body holds; empty if there is none."""
-    text = body.get("text") or body.get("postback")
-    return as_messages(advice_for(text) or {}) if isinstance(text, str) else []
-
-
-def _is_usable(request: Request, body: dict[str, Any]) -> bool:
-    """Whether a message can go to Rasa: the model is there and the text is not too long."""
-    agent = getattr(request.app.ctx, "agent", None)
-    text = body.get("text") or body.get("postback") or ""
-    return agent is not None and agent.is_ready() and len(text) <= LONGEST_MESSAGE
+    return as_messages(advice_for(_words_of(body)) or {})
 
 
 async def _text_of(body: dict[str, Any], session: Session, agent: Any) -> str:
