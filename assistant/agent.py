@@ -19,15 +19,21 @@ class ModelError(RuntimeError):
     """The model cannot be loaded. Rasa itself would start without one and answer nothing."""
 
 
-def read_endpoints(project: Path, action_endpoint: str = "") -> AvailableEndpoints:
+def read_endpoints(
+    project: Path, action_endpoint: str = "", action_secret: str = ""
+) -> AvailableEndpoints:
     """Read `endpoints.yml`.
 
     Args:
         project: the project folder.
         action_endpoint: address of an action server; "" runs the actions in this process.
+        action_secret: what that server wants to hear; "" if it has none.
     """
     endpoints = AvailableEndpoints.read_endpoints(str(project / "endpoints.yml"))
-    endpoints.action = EndpointConfig(action_endpoint) if action_endpoint else InProcessActions()
+    headers = {"Authorization": f"Bearer {action_secret}"} if action_secret else {}
+    endpoints.action = (
+        EndpointConfig(action_endpoint, headers=headers) if action_endpoint else InProcessActions()
+    )
     return endpoints
 
 

@@ -212,12 +212,17 @@ def _quiet() -> None:
     # Ours is the TopicClassifier; and Rasa reports its own merging of retrieval intents.
     warnings.filterwarnings("ignore", message=".*training a response selector")
     warnings.filterwarnings("ignore", message=".*duplicated intents have been found")
+    # Said of every domain with slots.
+    warnings.filterwarnings("ignore", message=".*Slot auto-fill has been removed")
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     from rasa.utils.log_utils import configure_structlog
 
     configure_structlog(logging.WARNING)
+    from assistant.redaction import redact_logs
+
+    redact_logs()
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from assistant.delivery.outbox import Outbox
 from assistant.delivery.worker import OutboxWorker, senders_for
 from assistant.health import health_blueprint
 from assistant.privacy import PersonalData, Retention, purge_regularly
+from assistant.redaction import redact_logs
 from assistant.settings import SettingError, Settings
 from assistant.storage.database import engine_for
 
@@ -52,12 +53,13 @@ def serve(settings: Settings, model: Path, announce: Callable[[str], None]) -> N
         announce(f"Ready. Chat at http://{shown}:{settings.port}/webchat/  (stop with Ctrl-C)")
 
     app.register_listener(say_where, "after_server_start")
+    redact_logs()  # once more: Sanic's own handlers have come since
     app.run(host=settings.host, port=settings.port, workers=1, access_log=False, motd=False)
 
 
 def build_app(settings: Settings, model: Path) -> Sanic:
     """Put the application together; the model is loaded when it starts."""
-    endpoints = read_endpoints(settings.folder, settings.action_endpoint)
+    endpoints = read_endpoints(settings.folder, settings.action_endpoint, settings.action_secret)
     channels = create_http_input_channels(None, str(settings.folder / "credentials.yml"))
     app = configure_app(
         channels,

@@ -62,6 +62,7 @@ class Settings:
         proxies: how many trusted proxies stand in front (their X-Forwarded-For is believed).
         database_url: SQLAlchemy address of the database.
         action_endpoint: address of a separate action server; "" runs actions in this process.
+        action_secret: what a separate action server and its callers share; "" only in development.
         answer_seconds: longest time for an answer before the visitor gets an apology.
         contact_keys: encrypt contact requests, the newest first.
         targets: who is told about each request.
@@ -85,6 +86,7 @@ class Settings:
     proxies: int = 0
     database_url: str = field(default="", repr=False)
     action_endpoint: str = ""
+    action_secret: str = field(default="", repr=False)
     answer_seconds: float = 15.0
     contact_keys: tuple[str, ...] = field(default=(), repr=False)
     targets: tuple[Target, ...] = ()
@@ -139,6 +141,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         proxies=_whole(env, "TRUSTED_PROXIES", 0, 0, 10),
         database_url=env.get("DATABASE_URL") or f"sqlite:///{folder / 'var' / 'assistant.db'}",
         action_endpoint=env.get("ACTION_ENDPOINT", ""),
+        action_secret=_action_secret(env),
         answer_seconds=_number(env, "ANSWER_SECONDS", 15.0, 1.0, 300.0),
         contact_keys=_contact_keys(env, production, folder),
         targets=mailboxes + webhooks,
@@ -156,6 +159,13 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         address_burst=_whole(env, "WEBCHAT_ADDRESS_BURST", 100, 1, 1_000_000),
         folder=folder,
     )
+
+
+def _action_secret(env: Mapping[str, str]) -> str:
+    secret = env.get("ACTION_SECRET", "")
+    if secret and len(secret) < 32:
+        raise SettingError("ACTION_SECRET is shorter than 32 characters; make a longer one.")
+    return secret
 
 
 def _secret(env: Mapping[str, str], production: bool, folder: Path) -> str:

@@ -106,6 +106,7 @@ class Server:
     url: str
     process: subprocess.Popen[bytes]
     log: Path
+    database_url: str
     http: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
@@ -170,7 +171,7 @@ def start_server(folder: Path, **environment: str) -> Server:
         process = subprocess.Popen(
             command, cwd=PROJECT, env=variables, stdout=output, stderr=subprocess.STDOUT
         )
-    server = Server(f"http://127.0.0.1:{port}", process, log)
+    server = Server(f"http://127.0.0.1:{port}", process, log, variables["DATABASE_URL"])
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -190,6 +191,11 @@ def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     """A server of the invented practice."""
     server = start_server(tmp_path_factory.mktemp("server"))
     yield server
+    stop_server(server)
+
+
+def stop_server(server: Server) -> None:
+    """Stop a server as Ctrl-C does."""
     server.process.send_signal(signal.SIGINT)
     try:
         server.process.wait(timeout=20)

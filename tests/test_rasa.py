@@ -48,6 +48,6 @@ def test_every_action_of_the_domain_is_there() -> None:
     executor = ActionExecutor()
     executor.register_package("actions")
     domain = Domain.load(str(PROJECT / "domain.yml"))
-    custom = {name for name in domain.user_actions if name.startswith("action_")}
+    custom = {name for name in domain.user_actions if name.startswith(("action_", "validate_"))}
     assert custom
     assert custom == set(executor.actions)

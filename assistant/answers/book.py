@@ -9,11 +9,13 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from assistant.content.catalogue import Answer, Catalogue, LiveCatalogue, Source, Variation
 from assistant.content.office import OfficeFileError, load_office
 from assistant.settings import office_file, project_folder
+from assistant.storage.kept_events import STORED_TEXT
 
 logger = logging.getLogger(__name__)
 
@@ -36,22 +38,36 @@ class AnswerBook:
         """Return the content as it is now."""
         return self._catalogue.current()
 
-    def response(self, name: str, last_sources: str = "") -> dict[str, Any] | None:
+    def places(self, name: str) -> set[str]:
+        """Return the places in braces that the wordings of an answer fill or require."""
+        answer = self.catalogue().answers.get(name)
+        wordings = answer.variations if answer else ()
+        return {place for w in wordings for place in (*w.requires, *_PLACE.findall(w.text))}
+
+    def response(
+        self,
+        name: str,
+        values: Mapping[str, str] | None = None,
+        private: Mapping[str, str] | None = None,
+    ) -> dict[str, Any] | None:
         """Return the answer of a name in Rasa's shape: text, buttons, image and metadata.
 
         Args:
             name: the topic or courtesy, as `diet/gluten` or `greet`.
-            last_sources: what the answer before rests on, one source a line.
+            values: what fills its places besides the office's facts.
+            private: the same for what the visitor sees and no store may keep. If the text holds
+                any of it, `metadata` has what may be stored as `stored_text`.
 
         Returns:
             The response, or None when nobody wrote one.
         """
+        private = private or {}
         catalogue = self.catalogue()
         answer = catalogue.answers.get(name)
         if answer is None:
             logger.error("There is no answer named %s.", name)
             return None
-        facts = {**self._facts(), "last_sources": last_sources}
+        facts = {**self._facts(), **(values or {}), **private}
         variation = _fitting(answer, facts)
         if variation is None:
             logger.error("No wording of %s fits the office's facts.", name)
@@ -60,7 +76,16 @@ class AnswerBook:
             "text": _filled(variation.text, facts),
             "metadata": _metadata(answer, catalogue.sources),
         }
-        buttons = _safety_buttons(answer) or catalogue.buttons(answer.follow_ups)
+        hidden = {
+            place: f"[{place.removeprefix('contact_')}]"
+            for place, value in private.items()
+            if value
+        }
+        stored_text = _filled(variation.text, {**facts, **hidden})
+        if stored_text != rendered["text"]:
+            rendered["metadata"][STORED_TEXT] = stored_text
+        replies = [{"title": title, "payload": payload} for title, payload in variation.replies]
+        buttons = _safety_buttons(answer) or [*replies, *catalogue.buttons(answer.follow_ups)]
         if buttons:
             rendered["buttons"] = buttons
         if variation.image:
@@ -106,6 +131,8 @@ def _metadata(answer: Answer, sources: dict[str, Source]) -> dict[str, Any]:
     metadata: dict[str, Any] = {"topic": answer.topic}
     if answer.step:
         metadata["step"] = answer.step
+    if answer.asks:
+        metadata["asks"] = answer.asks
     if answer.urgency:
         metadata["urgency"] = answer.urgency
     cited = [sources[name] for name in answer.sources if name in sources]

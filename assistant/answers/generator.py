@@ -11,6 +11,7 @@ from rasa.shared.core.trackers import DialogueStateTracker
 from rasa.utils.endpoints import EndpointConfig
 
 from assistant.answers.book import AnswerBook
+from assistant.contact.words import DRAFT_PLACES, draft_words, request_words
 from assistant.content.catalogue import UTTER, Catalogue
 
 
@@ -39,9 +40,16 @@ class AnswerGenerator(NaturalLanguageGenerator):
             utter_action: `utter_` and the topic.
             tracker: the conversation, for what refers to the last answer.
             output_channel: not used: channels render what they can.
-            kwargs: what Rasa hands on besides; not used.
+            kwargs: what an action hands on; texts among it fill places of the same name.
         """
-        return self._book.response(utter_action[len(UTTER) :], _last_sources(tracker))
+        name = utter_action[len(UTTER) :]
+        places = self._book.places(name)
+        values = {key: value for key, value in kwargs.items() if isinstance(value, str)}
+        if "last_sources" in places:
+            values["last_sources"] = _last_sources(tracker)
+        values.update(request_words(tracker.sender_id, places))
+        private = draft_words(tracker.sender_id) if places & DRAFT_PLACES else {}
+        return self._book.response(name, values, private)
 
 
 def _last_sources(tracker: DialogueStateTracker) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from rasa.core.channels.channel import OutputChannel, UserMessage
 
 from assistant.safety.advice import advice_for
+from assistant.storage.kept_events import STORED_TEXT
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ def as_messages(response: dict[str, Any]) -> list[Message]:
     if not bubbles and not response.get("image"):
         return []
     metadata = dict(response.get("metadata") or {})
+    metadata.pop(STORED_TEXT, None)
     shared = {key: metadata[key] for key in ("topic", "urgency", "step") if key in metadata}
     messages: list[Message] = [
         {"text": bubble, "buttons": [], "metadata": dict(shared)} for bubble in bubbles or [""]

@@ -26,10 +26,11 @@ from assistant.channels.conversation import Message, as_messages, converse
 from assistant.channels.message_text import LONGEST_MESSAGE, UnreadableTextError, clean
 from assistant.channels.rate_limit import RateLimit
 from assistant.channels.sessions import InvalidSession, Session, SessionSigner
+from assistant.contact.desk import contact_desk
 from assistant.safety.advice import advice_for
 from assistant.safety.counter import RedFlagCounter
 from assistant.settings import Settings, load_settings
-from assistant.storage.database import engine_for
+from assistant.storage.database import empty_log, engine_for
 from assistant.storage.ended_sessions import EndedSessions
 
 logger = logging.getLogger(__name__)
@@ -133,8 +134,11 @@ class WebChat(InputChannel):
             session = self._session(request)
             agent = _ready_agent(request)
             async with agent.lock_store.lock(session.conversation_id):
-                self._ended.add(session.conversation_id, session.expires_at.timestamp())
+                contact_desk().erase(session.conversation_id)
                 await agent.tracker_store.erase(session.conversation_id)
+                empty_log(engine_for(self._settings.database_url))
+                # Last, so that whoever got an error can try again.
+                self._ended.add(session.conversation_id, session.expires_at.timestamp())
             return raw(b"", status=204)
 
         @blueprint.post("/messages")

@@ -25,6 +25,8 @@ class Variation:
     text: str
     requires: tuple[str, ...] = ()
     image: str = ""
+    replies: tuple[tuple[str, str], ...] = ()
+    """Quick replies of its own: what a button shows and what it sends."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Answer:
     """What is said on a topic, and what is known about the saying.
 
     `name` is the topic (`diet/gluten`, `greet`); `topic` is what is reported as answered, which
-    differs for the steps of the fallback (`out_of_scope`).
+    differs for the steps of the fallback (`out_of_scope`). `asks` names what it asks the visitor for.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Answer:
     reviewed_on: dt.date | None = None
     follow_ups: tuple[str, ...] = ()
     step: str = ""
+    asks: str = ""
     urgency: str = ""
 
 
@@ -176,6 +179,7 @@ def _answer(path: Path, response: str, variations: Any) -> Answer:
         reviewed_on=_date(path, response, first.get("reviewed_on")),
         follow_ups=tuple(first.get("follow_ups") or ()),
         step=str(first.get("step", "")),
+        asks=str(first.get("asks", "")),
         urgency=str(first.get("urgency", "")),
     )
 
@@ -193,6 +197,9 @@ def _variation(path: Path, response: str, item: Any) -> Variation:
         text=str(item["text"]).strip(),
         requires=tuple(metadata.get("requires") or ()),
         image=str(item.get("image") or ""),
+        replies=tuple(
+            (str(button["title"]), str(button["payload"])) for button in item.get("buttons") or ()
+        ),
     )
 
 

@@ -266,11 +266,18 @@ def _answer_problems(answer: Answer, catalogue: Catalogue, today: dt.date) -> It
             if name not in fields:
                 yield f"'{name}' is not a fact of office.yml; correct the name."
         yield from _text_problems(variation.text, figures)
+        for title, _ in variation.replies:
+            if len(title) > LONGEST_TITLE:
+                yield (
+                    f"its button '{title}' has {len(title)} characters; at most {LONGEST_TITLE} "
+                    f"fit a button."
+                )
 
 
 _COMPUTED = {
     "hours_text", "open_now_text", "next_closures_text", "contact_lines", "prices_text",
-    "practitioners_text", "last_sources",
+    "practitioners_text", "last_sources", "contact_name", "contact_reach", "contact_time",
+    "contact_note", "request_number", "request_numbers", "request_days",
 }  # fmt: skip
 
 

@@ -31,7 +31,7 @@ ended_sessions = sa.Table(
 red_flag_counts = sa.Table(
     "red_flag_counts",
     metadata,
-    sa.Column("day", sa.Text, primary_key=True),
+    sa.Column("day", sa.Text, primary_key=True),  # UTC, as 2026-11-24
     sa.Column("rule", sa.Text, primary_key=True),
     sa.Column("level", sa.Text, primary_key=True),
     sa.Column("count", sa.Integer, nullable=False),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -10,20 +12,23 @@ import sqlalchemy as sa
 from rasa.core.brokers.broker import EventBroker
 from rasa.core.tracker_store import SQLTrackerStore
 from rasa.shared.core.domain import Domain
+from rasa.shared.core.trackers import DialogueStateTracker
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
 from assistant.settings import load_settings
 from assistant.storage.database import engine_for
+from assistant.storage.kept_events import kept_events
 
 
 class ConversationStore(SQLTrackerStore):
-    """Rasa's SQL tracker store with three changes.
+    """Rasa's SQL tracker store with four changes.
 
     * Its `session_scope` ends the whole process on any `ValueError`, such as one damaged row; ours
       rolls back and lets the error go to whoever asked.
     * It opens a connection for every call; ours shares the engine of the other tables.
     * It cannot forget; ours erases a conversation.
+    * It keeps every word; ours keeps no personal data, and sends none to an event broker.
     """
 
     def __init__(
@@ -59,6 +64,12 @@ class ConversationStore(SQLTrackerStore):
             raise
         finally:
             session.close()
+
+    async def save(self, tracker: DialogueStateTracker) -> None:
+        """Store the conversation's new events, without personal data."""
+        kept = copy.copy(tracker)
+        kept.events = deque(kept_events(tracker.events))
+        await super().save(kept)
 
     async def erase(self, conversation_id: str) -> int:
         """Delete all that is stored of a conversation; return how many events there were."""

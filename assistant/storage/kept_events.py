@@ -1,0 +1,106 @@
+"""What of a conversation's events may be kept: everything but personal data.
+
+The answers that the contact form takes are not kept at all (they lie encrypted in the draft), nor
+what the assistant read back; from everything else personal data is taken out by pattern.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+from rasa.shared.core.events import (
+    ActionExecutionRejected,
+    ActiveLoop,
+    BotUttered,
+    Event,
+    SlotSet,
+    UserUttered,
+)
+
+from assistant.redaction import redact, redact_all
+
+STORED_TEXT = "stored_text"
+"""Key in a message's metadata: what is kept in place of a text that shows personal data."""
+
+FORM = "contact_form"
+"""The form whose answers are personal."""
+
+GIVEN = "given"
+"""What its slots hold in place of an answer, which only the draft knows."""
+
+_REQUESTED = "requested_slot"
+_KEPT_OF_PARSING = ("intent", "intent_ranking", "response_selector", "message_id", "metadata")
+
+
+def kept_events(events: Iterable[Event]) -> list[Event]:
+    """Return a conversation's events as they may be stored; the given ones stay as they are."""
+    given = list(events)
+    kept: list[Event] = []
+    asked = ""  # the slot that the form has asked for
+    offered: set[str] = set()  # what the buttons of the last turn send
+    for place, event in enumerate(given):
+        if isinstance(event, UserUttered):
+            taken = _form_took(given[place + 1 :]) if asked else False
+            kept.append(_answer_kept(event, asked, offered) if taken else _message_kept(event))
+            offered = set()
+            continue
+        if isinstance(event, BotUttered):
+            offered |= {b.get("payload", "") for b in event.data.get("buttons") or []}
+            event = _utterance_kept(event)
+        elif isinstance(event, SlotSet) and event.key == _REQUESTED:
+            asked = event.value or ""
+        elif isinstance(event, ActiveLoop) and not event.name:
+            asked = ""
+        kept.append(event)
+    return kept
+
+
+def _form_took(following: list[Event]) -> bool:
+    """Whether the form took something of the message that these events follow.
+
+    It did not if it stepped aside, unless it noted an answer before.
+    """
+    for event in following:
+        if isinstance(event, UserUttered):
+            break
+        if isinstance(event, SlotSet) and event.key != _REQUESTED and event.value == GIVEN:
+            return True
+        if isinstance(event, ActionExecutionRejected) and event.action_name == FORM:
+            return False
+    return True
+
+
+def _answer_kept(event: UserUttered, asked: str, offered: set[str]) -> UserUttered:
+    """Return a message to the form without its text, unless it is the text of a button."""
+    if event.text in offered:
+        return _message_kept(event)
+    kept = copy.copy(event)
+    kept.text = f"[answer: {asked.removeprefix('contact_')}]"
+    kept.entities = []
+    kept.parse_data = {
+        **{key: event.parse_data[key] for key in _KEPT_OF_PARSING if key in event.parse_data},  # type: ignore[literal-required]
+        "text": kept.text,
+        "entities": [],
+    }
+    return kept
+
+
+def _message_kept(event: UserUttered) -> UserUttered:
+    kept = copy.copy(event)
+    kept.text = redact(event.text) if event.text else event.text
+    kept.entities = redact_all(event.entities)
+    kept.parse_data = redact_all(event.parse_data)
+    return kept
+
+
+def _utterance_kept(event: BotUttered) -> BotUttered:
+    answer = event.metadata.get("metadata") or {}
+    if not isinstance(answer, dict) or STORED_TEXT not in answer:
+        return event
+    kept: Any = copy.copy(event)
+    kept.text = answer[STORED_TEXT]
+    rest = {key: value for key, value in answer.items() if key != STORED_TEXT}
+    kept.metadata = {**event.metadata, "metadata": rest}
+    return kept

@@ -1,0 +1,69 @@
+"""What is taken out of text before it is stored or logged, and what must stay readable."""
+
+from __future__ import annotations
+
+import pytest
+
+from assistant.redaction import redact
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("my number is 818 555 0134", "my number is [phone]"),
+        ("call (818) 555-0134 or +44 20 7946 0958", "call [phone] or [phone]"),
+        ("555-0134", "[phone]"),
+        ("write to ana.lopez@example.com ok", "write to [e-mail] ok"),
+        ("ana at example dot com", "[e-mail]"),
+        ("my ssn is 123-45-6789", "my ssn is [social security number]"),
+        ("dob 4/5/1962", "[date of birth]"),
+        ("born march 3, 1961", "[date of birth]"),
+        ("card 4111 1111 1111 1111", "card [card number]"),
+        ("member id XYZ123456", "[member number]"),
+        ("I live at 123 Main St apt 4", "I live at [address]"),
+        ("my name is Ana Lopez and my back hurts", "my name is [name] and my back hurts"),
+        ("my name is josé maría de la cruz", "my name is [name]"),
+        ("I'm Ana and this is Ben Stone", "I'm [name] and this is [name]"),
+    ],
+)
+def test_personal_data_is_taken_out(text: str, kept: str) -> None:
+    assert redact(text) == kept
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "call 911", "L5 S1 disc", "10 sessions in 4 weeks", "hold 30 seconds 3 times", "I am 45",
+        "Delete request R-7K3M-92QF", "call me back please", "this is the worst pain", "im in pain",
+        "ask for the price", "the 405 and 101", "how many sessions in 2024", "200 mg 3 times",
+        "at 10-12 on Tuesday", "my name on the list", "are you open on 12/3",
+    ],
+)  # fmt: skip
+def test_what_is_not_personal_stays(text: str) -> None:
+    assert redact(text) == text
+
+
+def test_every_event_of_a_form_turn_is_kept_without_its_words() -> None:
+    from rasa.shared.core.events import ActionExecuted, BotUttered, SlotSet, UserUttered
+
+    from assistant.storage.kept_events import kept_events
+
+    parse_data = {
+        "text": "Ana Lopez",
+        "intent": {"name": "x"},
+        "questions": [{"text": "Ana Lopez"}],
+    }
+    answer = UserUttered("Ana Lopez", {"name": "x"}, [{"value": "Ana"}], parse_data)  # type: ignore[arg-type]
+    shown = BotUttered(
+        "Thanks, Ana Lopez.", {}, {"metadata": {"stored_text": "Thanks, [contact_name]."}}
+    )
+    button = BotUttered("Ask", {"buttons": [{"title": "Skip", "payload": "Skip this"}]})
+    given = [
+        SlotSet("requested_slot", "contact_name"), answer, ActionExecuted("contact_form"), shown,
+        button, UserUttered("Skip this", {"name": "x"}),
+    ]  # fmt: skip
+    kept = kept_events(given)
+    assert "Ana" not in repr([event.as_dict() for event in kept])
+    assert [e.text for e in kept if isinstance(e, UserUttered)] == ["[answer: name]", "Skip this"]
+    assert kept[3].text == "Thanks, [contact_name]."  # type: ignore[attr-defined]
+    assert answer.text == "Ana Lopez", "the conversation itself must stay as it is"
