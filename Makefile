@@ -8,10 +8,10 @@ READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 export HOST PORT
 
-.PHONY: help run test check train chat eval bench lint clean
+.PHONY: help run test check train chat eval bench widget screenshots lint clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: $(READY) ## train if needed and serve the assistant (HOST=, PORT=)
 	@exec $(BIN)/assistant serve
@@ -20,7 +20,7 @@ test: $(READY_DEV) ## lint, types, content checks and all tests
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/assistant check
-	@$(BIN)/pytest $(ARGS)
+	@CHROMIUM=$$(deploy/browser) && export CHROMIUM && $(BIN)/pytest $(ARGS)
 
 check: $(READY_DEV) ## check all content: every problem with its file and line
 	@$(BIN)/assistant check
@@ -37,6 +37,12 @@ eval: $(READY) ## measure understanding: DATA=file.tsv [JSON=out.json]
 
 bench: $(READY_DEV) ## measure speed and memory beside the stock Rasa configuration
 	@$(BIN)/python -m bench.beside_stock $(ARGS)
+
+widget: ## build the chat widget into the package (needs Node 18 or newer)
+	@cd widget && npm install --silent --no-audit --no-fund && npm run --silent build
+
+screenshots: $(READY_DEV) ## make the pictures in docs/images/
+	@CHROMIUM=$$(deploy/browser) && export CHROMIUM && $(BIN)/python -m docs.images.make
 
 lint: $(READY_DEV) ## put the code into its form and mend what can be mended
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -5,6 +5,7 @@ type Color = [number, number, number];
 const WHITE: Color = [255, 255, 255];
 const BLACK: Color = [0, 0, 0];
 const TEXT = 4.5; // WCAG 2.2, 1.4.3
+const ON_DARK = 7; // thin strokes on dark grounds look fainter than they compute
 const SHAPE = 3; // 1.4.11
 
 /** Read what the browser computed, such as `rgb(31, 95, 91)`. */
@@ -42,5 +43,5 @@ export function shades(brand: Color, ground: Color): { fill: string; on: string;
   const away = luminance(ground) > 0.2 ? BLACK : WHITE;
   const fill = readable(brand, away, ground, SHAPE);
   const on = contrast(fill, WHITE) >= TEXT ? WHITE : BLACK;
-  return { fill: css(fill), on: css(on), ink: css(readable(brand, away, ground, TEXT)) };
+  return { fill: css(fill), on: css(on), ink: css(readable(brand, away, ground, away === WHITE ? ON_DARK : TEXT)) };
 }

@@ -50,7 +50,7 @@ export function icon(name: keyof typeof ICONS): SVGElement {
   const path = document.createElementNS(space, "path");
   drawing.setAttribute("viewBox", "0 0 24 24");
   drawing.setAttribute("aria-hidden", "true");
-  drawing.setAttribute("class", name);
+  drawing.setAttribute("class", "icon");
   path.setAttribute("d", ICONS[name]);
   drawing.append(path);
   return drawing;

@@ -17,7 +17,7 @@ const en = {
   sources: "Sources:",
   newTab: "opens in a new tab",
   consent:
-    "May we save this chat? Then it stays here when you change or reload the page, and you can delete it at any time. If not, you get the same answers and nothing is kept.",
+    "May we save this chat? Then it stays when you reload or change the page. You can delete it at any time. If not, nothing is kept, and the answers are the same.",
   save: "Yes, save",
   noSave: "No, just chat",
   privateNote: "Private chat. Nothing is saved: it is gone when you leave or reload this page.",
@@ -84,7 +84,7 @@ const es: Strings = {
   sources: "Fuentes:",
   newTab: "se abre en otra pestaña",
   consent:
-    "¿Podemos guardar este chat? Así sigue aquí si cambia o recarga la página, y puede borrarlo cuando quiera. Si no, recibe las mismas respuestas y no se guarda nada.",
+    "¿Podemos guardar este chat? Así sigue aquí si recarga o cambia la página. Puede borrarlo cuando quiera. Si no, no se guarda nada y las respuestas son las mismas.",
   save: "Sí, guardar",
   noSave: "No, solo chatear",
   privateNote: "Chat privado. No se guarda nada: se pierde al salir de esta página o recargarla.",

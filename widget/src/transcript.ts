@@ -103,7 +103,9 @@ export class Transcript {
 
   /** The beginning of what is new stays in view, so that nobody has to scroll up to read it. */
   #reveal(first: HTMLElement | undefined): void {
-    if (first) this.log.scrollTop = first.offsetTop - this.log.offsetTop - 56;
+    const before = first?.previousElementSibling as HTMLElement | null | undefined;
+    const question = before?.matches(".visitor") && before.offsetHeight < 120 ? before : first;
+    if (question) this.log.scrollTop = question.offsetTop - this.log.offsetTop - 12;
   }
 
   /** Suggestions and thumbs belong to the last answer only. */
