@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,17 +24,17 @@ addEventListener("securitypolicyviolation", (event) =>
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """Provide the browser that `deploy/browser` found. Only for a module: Playwright keeps a loop."""
-    path = os.environ.get("CHROMIUM")
-    if not path:
-        import subprocess
-
-        found = subprocess.run(["deploy/browser"], capture_output=True, text=True, check=False)
-        if found.returncode:
-            pytest.fail(found.stderr, pytrace=False)
-        path = found.stdout.strip()
+    found = subprocess.run(
+        [Path(__file__).parent.parent / "deploy" / "browser"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if found.returncode:
+        pytest.fail(found.stderr, pytrace=False)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-gpu"]
+            executable_path=found.stdout.strip(), args=["--no-sandbox", "--disable-gpu"]
         )
         yield browser
         browser.close()
@@ -53,7 +54,7 @@ class ChatPage:
 
     def visit(self) -> ChatPage:
         self.page.goto(self.url)
-        self.launcher.or_(self.panel).first.wait_for()
+        self.find(":is(.launcher, .panel):visible").first.wait_for()
         return self
 
     def find(self, selector: str) -> Locator:
