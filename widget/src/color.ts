@@ -27,10 +27,14 @@ function contrast(one: Color, other: Color): number {
   return (light + 0.05) / (dark + 0.05);
 }
 
-/** Move a color toward another until it stands out enough from a ground. */
+/** Darken or brighten a color until it stands out enough from a ground. */
 function readable(color: Color, toward: Color, ground: Color, least: number): Color {
   for (let share = 0; share < 1; share += 0.04) {
-    const mixed = color.map((part, place) => Math.round(part + (toward[place]! - part) * share)) as Color;
+    const mixed = color.map((part) => {
+      if (toward === BLACK) return Math.round(part * (1 - share));
+      const bright = Math.min(255, part * (1 + share)); // white alone would wash the color out
+      return Math.round(bright + (255 - bright) * share ** 2);
+    }) as Color;
     if (contrast(mixed, ground) >= least) return mixed;
   }
   return toward;

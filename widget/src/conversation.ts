@@ -148,6 +148,7 @@ export class Conversation {
         this.#unsent.shift();
         this.#keep();
         this.#well();
+        this.listener.waiting(false);
         this.#place(next, messages);
         if (!this.isPrivate) this.memory.tell("changed");
       } catch (error) {

@@ -49,7 +49,7 @@ export class Panel implements Listener {
   readonly #conversation: Conversation;
   readonly #transcript: Transcript;
   readonly #dialog: HTMLDialogElement;
-  readonly #subtitle = make("p", { class: "subtitle" });
+  readonly #lock = icon("lock");
   readonly #noticeWords = make("p");
   readonly #notice: HTMLElement;
   readonly #input: HTMLTextAreaElement;
@@ -195,8 +195,8 @@ export class Panel implements Listener {
       make(
         "div",
         {},
-        make("h2", { id: "heading" }, this.#host.element.getAttribute("heading") ?? strings.heading),
-        this.#subtitle,
+        make("h2", { id: "heading" }, this.#host.element.getAttribute("heading") ?? strings.heading, this.#lock),
+        make("p", {}, strings.subtitle),
       ),
       button({ class: "plain", "aria-label": strings.copy, title: strings.copy }, () => this.#copy(), icon("copy")),
       button({ class: "plain", "aria-label": strings.close, title: strings.close }, () => this.close(), icon("close")),
@@ -370,8 +370,7 @@ export class Panel implements Listener {
   }
 
   #nameMode(): void {
-    this.#subtitle.replaceChildren(this.#strings.subtitle);
-    if (this.#conversation.isPrivate) this.#subtitle.prepend(icon("lock"));
+    this.#lock.toggleAttribute("hidden", !this.#conversation.isPrivate);
   }
 
   #copy(): void {

@@ -72,7 +72,7 @@ function words(parent: HTMLElement, text: string, newTab: string): void {
     end = match.index + all.length;
     const target = address ?? web ?? (mail ? `mailto:${mail}` : phone && `tel:${phone.replace(/[^\d+]/g, "")}`);
     const url = safeAddress(target);
-    if (url) parent.append(link(url, label ?? all, newTab));
+    if (url) parent.append(link(url, label ?? all.replace(/^https?:\/\/(www\.)?|\/$/g, ""), newTab));
     else if (bold ?? italic) {
       const strong = make(bold ? "strong" : "em");
       words(strong, bold ?? italic ?? "", newTab);
