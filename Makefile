@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 export HOST PORT
 
-.PHONY: help run test check train chat eval bench widget screenshots lint clean
+.PHONY: help run test check train chat eval bench widget lighthouse screenshots lint clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,7 +20,8 @@ test: $(READY_DEV) ## lint, types, content checks and all tests
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/assistant check
-	@CHROMIUM=$$(deploy/browser) && export CHROMIUM && $(BIN)/pytest $(ARGS)
+	@deploy/browser > /dev/null
+	@$(BIN)/pytest $(ARGS)
 
 check: $(READY_DEV) ## check all content: every problem with its file and line
 	@$(BIN)/assistant check
@@ -41,8 +42,12 @@ bench: $(READY_DEV) ## measure speed and memory beside the stock Rasa configurat
 widget: ## build the chat widget into the package (needs Node 18 or newer)
 	@cd widget && npm install --silent --no-audit --no-fund && npm run --silent build
 
+lighthouse: $(READY_DEV) ## measure what the widget costs a page (needs Node and `make run`; URL=)
+	@cd bench/widget && npm install --silent --no-audit --no-fund && node measure.mjs $(URL)
+	@$(BIN)/python -m bench.widget.interaction $(URL)
+
 screenshots: $(READY_DEV) ## make the pictures in docs/images/
-	@CHROMIUM=$$(deploy/browser) && export CHROMIUM && $(BIN)/python -m docs.images.make
+	@$(BIN)/python -m docs.images.make
 
 lint: $(READY_DEV) ## put the code into its form and mend what can be mended
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

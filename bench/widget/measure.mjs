@@ -62,34 +62,5 @@ const [, open] = (await flow.createFlowResult()).steps;
 summary.open = { accessibility: open.lhr.categories.accessibility.score * 100 };
 await page.close();
 
-// The slowest thing a visitor does, as the browser's event timing tells it.
-const slow = await browser.newPage();
-await slow.setViewport({ width: 390, height: 844, isMobile: true, hasTouch: true });
-await slow.evaluateOnNewDocument(() => {
-  window.durations = [];
-  new PerformanceObserver((list) => {
-    for (const entry of list.getEntries()) if (entry.interactionId) durations.push([entry.name, entry.duration]);
-  }).observe({ type: "event", durationThreshold: 16, buffered: true });
-});
-await slow.goto(url);
-await slow.waitForSelector("practice-chat >>> .launcher", { visible: true });
-await slow.emulateCPUThrottling(4);
-await (await slow.$("practice-chat >>> .launcher")).tap();
-await slow.waitForSelector("practice-chat >>> .note button");
-await (await slow.$("practice-chat >>> .note button")).tap();
-await slow.waitForFunction(() => !document.querySelector("practice-chat").shadowRoot.querySelector(".note button"));
-await (await slow.$("practice-chat >>> textarea")).tap();
-await slow.keyboard.type("what is sciatica?", { delay: 60 });
-await (await slow.$("practice-chat >>> .send")).tap();
-await slow.waitForSelector("practice-chat >>> .sources").catch(async (e) => { await slow.screenshot({path:"/tmp/shots/slow.png"}); console.log(JSON.stringify(summary)); throw e; });
-await (await slow.$("practice-chat >>> .choices .choice")).tap();
-await slow.waitForFunction(
-  () => document.querySelector("practice-chat").shadowRoot.querySelectorAll(".sources").length === 2,
-);
-await new Promise((resolve) => setTimeout(resolve, 500));
-const durations = await slow.evaluate(() => window.durations);
-const [name, worst] = durations.sort((a, b) => b[1] - a[1])[0] ?? ["none over 16 ms", 0];
-summary.interaction = { worst, name, measured: durations.length };
-
 await browser.close();
 console.log(JSON.stringify(summary, null, 2));

@@ -1,7 +1,7 @@
 """Make the pictures of the widget: `make screenshots`.
 
 Each picture shows one width and one color scheme: the chat closed, open, answering, taking a booking,
-and in an emergency.
+in an emergency, and without its server.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.browser import ChatPage, chromium, new_page
 from tests.conftest import PROJECT, start_server
 
 FOLDER = Path(__file__).parent
-SCREENS = {360: (740, 5, 1.0), 768: (900, 5, 0.5), 1280: (800, 3, 0.55)}
+SCREENS = {360: (740, 6, 1.0), 768: (900, 6, 0.5), 1280: (800, 3, 0.55)}
 """Height, pictures in a row and scale, by width."""
 GAP = 16
 
@@ -39,6 +39,10 @@ def states(chat: ChatPage) -> list[bytes]:
     chat.ask("I want to book an appointment")
     taken.append(shot())
     chat.ask("I can't feel my groin and cannot pee since this morning")
+    taken.append(shot())
+    chat.page.route("**/messages", lambda route: route.abort())
+    chat.send("thank you")
+    chat.notice.wait_for()
     taken.append(shot())
     return taken
 
