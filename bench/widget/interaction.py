@@ -1,6 +1,6 @@
 """How long the widget's slowest reaction takes on a processor four times slower.
 
-    python -m bench.widget.interaction [URL] [RUNS]
+python -m bench.widget.interaction [URL] [RUNS]
 """
 
 from __future__ import annotations

@@ -498,6 +498,7 @@ export class Panel implements Listener {
     if (withFallback) this.#notice.append(this.#host.fallback);
     this.#host.fallback.hidden = !withFallback;
     if (!isNew) return;
+    this.#transcript.showEnd(); // the notice takes room from what it is about
     this.#host.announce(words);
     this.#host.tell("error", { code });
   }

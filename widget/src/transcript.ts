@@ -101,6 +101,11 @@ export class Transcript {
     }, 500);
   }
 
+  /** Bring the last message into view. */
+  showEnd(): void {
+    this.log.scrollTop = this.log.scrollHeight;
+  }
+
   /** The beginning of what is new stays in view, so that nobody has to scroll up to read it. */
   #reveal(first: HTMLElement | undefined): void {
     const before = first?.previousElementSibling as HTMLElement | null | undefined;
