@@ -569,6 +569,22 @@ def test_text_becomes_links_lists_and_emphasis(demo: ChatPage) -> None:
     ]
 
 
+def test_a_picture_has_its_words_and_comes_from_no_third_party(
+    demo: ChatPage, server: Server
+) -> None:
+    def message(address: str) -> dict[str, Any]:
+        return {"text": "Look:", "image": address, "metadata": {"image_alt": "A leaf"}}
+
+    messages = [message(f"{server.url}/webchat/leaf.svg"), message("https://other.example/x.png")]
+    demo.open(save=False)
+    demo.page.route("**/messages", answer_with(200, {"messages": messages}))
+    demo.ask("hello")
+    expect(demo.find(".log img")).to_have_count(1)
+    assert demo.find(".log img").get_attribute("alt") == "A leaf"
+    assert demo.find(".log .sources a").get_attribute("href") == "https://other.example/x.png"
+    assert not [url for url in demo.requests if "other.example" in url]
+
+
 # For developers of sites
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from cachetools import TTLCache
 
@@ -52,12 +53,13 @@ class SentMessages:
         answer = self._answers.get(key)
         if answer is None:
             answer = asyncio.ensure_future(make())
+            answer.add_done_callback(partial(self._drop_if_failed, key))
             self._answers[key] = answer
-        try:
-            return await asyncio.shield(answer)
-        except Exception:
+        return await asyncio.shield(answer)
+
+    def _drop_if_failed(self, key: tuple[str, str], answer: asyncio.Future[list[Message]]) -> None:
+        if answer.cancelled() or answer.exception():
             self._answers.pop(key, None)
-            raise
 
     def forget(self, conversation_id: str) -> None:
         """Drop the answers of a conversation."""
