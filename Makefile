@@ -32,9 +32,9 @@ train: $(READY) ## train a model for the present data, if there is none
 chat: $(READY) ## talk to the assistant in the terminal
 	@$(BIN)/assistant chat
 
-eval: $(READY) ## measure understanding: DATA=file.tsv [JSON=out.json]
+eval: $(READY) ## measure understanding: DATA=file.tsv [JSON=out.json] [TYPOS=seed]
 	@test -n "$(DATA)" || { echo "Say which data: make eval DATA=file.tsv [JSON=out.json]"; exit 2; }
-	@$(BIN)/assistant eval "$(DATA)" $(if $(JSON),--json "$(JSON)")
+	@$(BIN)/assistant eval "$(DATA)" $(if $(JSON),--json "$(JSON)") $(if $(TYPOS),--typos "$(TYPOS)")
 
 bench: $(READY_DEV) ## measure speed and memory beside the stock Rasa configuration
 	@$(BIN)/python -m bench.beside_stock $(ARGS)

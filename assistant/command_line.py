@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 import assistant
+from assistant.office_commands import commands as office_commands
 from assistant.settings import SettingError, load_settings, office_file, project_folder
 
 app = typer.Typer(
@@ -21,16 +22,18 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(office_commands)
 
 
 def main() -> None:
     """Run the command line; a known problem is one line on standard error and exit code 1."""
     from assistant.content.catalogue import ContentError
     from assistant.content.office import OfficeFileError
+    from assistant.office_commands import OfficeCommandError
 
     try:
         app()
-    except (SettingError, OfficeFileError, ContentError) as error:
+    except (SettingError, OfficeFileError, ContentError, OfficeCommandError) as error:
         _stop(str(error))
 
 
@@ -134,6 +137,10 @@ def evaluate(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write all figures there.", metavar="OUT")
     ] = None,
+    typos: Annotated[
+        int | None,
+        typer.Option(help="Put one typing error into each message, at random from this seed."),
+    ] = None,
 ) -> None:
     """Measure how well labelled messages are answered."""
     _quiet()
@@ -146,7 +153,7 @@ def evaluate(
         _stop(str(error))
     model = _trained()
     with typer.progressbar(length=len(rows), label="Answering", file=sys.stderr) as bar:
-        result = measure(project_folder(), model, rows, lambda done, total: bar.update(1))
+        result = measure(project_folder(), model, rows, lambda done, total: bar.update(1), typos)
     _show(result)
     if json_file:
         json_file.write_text(json.dumps(result, indent=2, ensure_ascii=False), encoding="utf-8")

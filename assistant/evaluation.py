@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import dataclasses
+import random
+import string
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -94,8 +97,34 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
+def with_typing_errors(rows: list[Row], seed: int) -> list[Row]:
+    """Return the rows with one random typing error in each: a letter left out, added, wrong or swapped.
+
+    Args:
+        rows: the labelled messages; one with fewer than three letters stays as it is.
+        seed: the same seed makes the same errors.
+    """
+    chance = random.Random(seed)  # noqa: S311 - for measuring, no secret
+    return [dataclasses.replace(row, text=_mistyped(row.text, chance)) for row in rows]
+
+
+def _mistyped(text: str, chance: random.Random) -> str:
+    letters = [place for place, letter in enumerate(text) if letter.isalpha() and letter.isascii()]
+    if len(letters) < 3:
+        return text
+    place, other = chance.choice(letters), chance.choice(string.ascii_lowercase)
+    before, letter, after = text[:place], text[place], text[place + 1 :]
+    return before + chance.choice(
+        [after, other + letter + after, other + after, after[:1] + letter + after[1:]]
+    )
+
+
 def evaluate(
-    project: Path, model: Path, rows: list[Row], report: Callable[[int, int], None]
+    project: Path,
+    model: Path,
+    rows: list[Row],
+    report: Callable[[int, int], None],
+    typos: int | None = None,
 ) -> dict[str, Any]:
     """Answer every row as a visitor's first message and return the figures.
 
@@ -106,10 +135,12 @@ def evaluate(
         model: the model to measure.
         rows: the labelled messages.
         report: takes how many rows are done, of how many.
+        typos: the seed of a typing error in each row that is measured; None for none.
     """
     known = {_plain(text) for texts in read_examples(project).values() for text in texts}
     scored = [row for row in rows if _plain(row.text) not in known]
-    outcomes = asyncio.run(_outcomes(project, model, scored, report))
+    asked = scored if typos is None else with_typing_errors(scored, typos)
+    outcomes = asyncio.run(_outcomes(project, model, asked, report))
     return {**figures(outcomes), "rows": len(rows), "left_out": len(rows) - len(scored)}
 
 

@@ -10,7 +10,10 @@ import sqlalchemy as sa
 from sanic import Blueprint
 from sanic.request import Request
 from sanic.response import HTTPResponse, json
+from sqlalchemy.exc import SQLAlchemyError
 
+from assistant.contact.records import NotStoredError
+from assistant.delivery.outbox import Outbox
 from assistant.storage.database import engine_for
 
 logger = logging.getLogger(__name__)
@@ -39,7 +42,12 @@ def health_blueprint(database_url: str) -> Blueprint:
             "lock": agent is not None and await _lock_answers(agent),
         }
         is_ready = all(checks.values())
-        body = {"status": "ready" if is_ready else "not ready", "checks": checks}
+        body = {
+            "status": "ready" if is_ready else "not ready",
+            "checks": checks,
+            # For people: a mail server that is away must not take the assistant off the net.
+            "outbox": await asyncio.to_thread(_undelivered, database_url),
+        }
         return json(body, status=200 if is_ready else 503)
 
     return blueprint
@@ -53,6 +61,13 @@ def _store_answers(database_url: str) -> bool:
         logger.exception("The database does not answer.")
         return False
     return True
+
+
+def _undelivered(database_url: str) -> dict[str, int] | None:
+    try:
+        return Outbox(engine_for(database_url)).counts()
+    except (NotStoredError, SQLAlchemyError):
+        return None
 
 
 async def _lock_answers(agent: Any) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import socket
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rasa.core.run import configure_app, create_http_input_channels
@@ -17,8 +19,14 @@ from sanic.response import HTTPResponse, redirect
 
 from assistant.agent import load_agent, read_endpoints
 from assistant.channels.webchat import failure
+from assistant.contact.cipher import Cipher
+from assistant.contact.inbox import Inbox
+from assistant.delivery.outbox import Outbox
+from assistant.delivery.worker import OutboxWorker, senders_for
 from assistant.health import health_blueprint
+from assistant.privacy import PersonalData, Retention, purge_regularly
 from assistant.settings import SettingError, Settings
+from assistant.storage.database import engine_for
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +93,49 @@ def build_app(settings: Settings, model: Path) -> Sanic:
     async def load(app: Sanic, loop: AbstractEventLoop) -> None:
         app.ctx.agent = load_agent(model, endpoints)
 
+    app.register_listener(partial(_start_background, settings), "after_server_start")
+    app.register_listener(_stop_background, "before_server_stop")
     return app
+
+
+async def _start_background(settings: Settings, app: Sanic, loop: AbstractEventLoop) -> None:
+    """Start what runs beside the conversations: delivery to the office, and the purge."""
+    engine = engine_for(settings.database_url)
+    cipher = Cipher(settings.contact_keys)
+    inbox = Inbox(engine, cipher)
+    outbox = Outbox(engine)
+    if not settings.targets:
+        logger.warning(
+            "Requests are only in the database, nobody is told: set OFFICE_EMAILS or WEBHOOK_URLS. "
+            "`assistant requests` shows them."
+        )
+    await asyncio.to_thread(_report_state, settings, inbox, outbox)
+    worker = OutboxWorker(outbox, inbox, senders_for(settings), settings.delivery_details)
+    work = (
+        worker.run(),
+        purge_regularly(PersonalData(engine, cipher), Retention.of(settings)),
+    )
+    app.ctx.background = [asyncio.create_task(task) for task in work]
+
+
+def _report_state(settings: Settings, inbox: Inbox, outbox: Outbox) -> None:
+    unreadable = sum(request.wishes is None for request in inbox.requests())
+    if unreadable:
+        logger.error(
+            "%d requests cannot be read: put the key they were encrypted with back into "
+            "CONTACT_KEYS, after the newest.",
+            unreadable,
+        )
+    outbox.bury_strangers([target.name for target in settings.targets])
+    dead = outbox.counts()["dead"]
+    if dead:
+        logger.error("%d messages to the office are dead; `assistant outbox` shows them.", dead)
+
+
+async def _stop_background(app: Sanic, loop: AbstractEventLoop) -> None:
+    for task in app.ctx.background:
+        task.cancel()
+    await asyncio.gather(*app.ctx.background, return_exceptions=True)
 
 
 def check_port(host: str, port: int) -> None:

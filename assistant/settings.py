@@ -2,16 +2,52 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
+
+from email_validator import EmailNotValidError, validate_email
 
 
 class SettingError(ValueError):
     """A setting is missing or cannot be used; the message says which and what to set."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Who is told about each request.
+
+    Attributes:
+        name: stands in the database and the log, and holds no secret.
+        address: an e-mail address or the address of a webhook, which may be a secret.
+    """
+
+    name: str
+    address: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class MailServer:
+    """The server that sends our mail.
+
+    Attributes:
+        host, port: where it is.
+        sender: the address that mail comes from.
+        security: "tls", "starttls" or, on this machine only, "none".
+        user, password: to log in; "" without.
+    """
+
+    host: str
+    port: int
+    sender: str
+    security: str = "tls"
+    user: str = ""
+    password: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -27,6 +63,15 @@ class Settings:
         database_url: SQLAlchemy address of the database.
         action_endpoint: address of a separate action server; "" runs actions in this process.
         answer_seconds: longest time for an answer before the visitor gets an apology.
+        contact_keys: encrypt contact requests, the newest first.
+        targets: who is told about each request.
+        mail_server: how mail is sent; None if nobody is told by mail.
+        webhook_secret: signs what webhooks get.
+        delivery_details: whether messages hold what the visitor wrote.
+        draft_minutes: how long an unfinished request is kept.
+        handled_request_days: how long a request is kept after it was handled or withdrawn.
+        request_days: how long any request is kept.
+        transcript_days: how long conversations are kept.
         session_hours: life of a web chat session.
         session_rate, session_burst: messages a second, and at once, of one session.
         address_rate, address_burst: requests a second, and at once, of one network address.
@@ -35,12 +80,21 @@ class Settings:
     production: bool = False
     host: str = "127.0.0.1"
     port: int = 5005
-    secret: str = ""
+    secret: str = field(default="", repr=False)
     origins: tuple[str, ...] = ()
     proxies: int = 0
-    database_url: str = ""
+    database_url: str = field(default="", repr=False)
     action_endpoint: str = ""
     answer_seconds: float = 15.0
+    contact_keys: tuple[str, ...] = field(default=(), repr=False)
+    targets: tuple[Target, ...] = ()
+    mail_server: MailServer | None = None
+    webhook_secret: str = field(default="", repr=False)
+    delivery_details: bool = False
+    draft_minutes: float = 60.0
+    handled_request_days: float = 30.0
+    request_days: float = 180.0
+    transcript_days: float = 30.0
     session_hours: float = 24.0
     session_rate: float = 2.0
     session_burst: int = 20
@@ -73,10 +127,9 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """
     env = os.environ if environment is None else environment
     folder = project_folder()
-    mode = env.get("ASSISTANT_MODE", "development")
-    if mode not in ("development", "production"):
-        raise SettingError(f"ASSISTANT_MODE is '{mode}'; set it to development or production.")
-    production = mode == "production"
+    production = _choice(env, "ASSISTANT_MODE", "development", "production") == "production"
+    webhooks = _webhooks(env.get("WEBHOOK_URLS", ""))
+    mailboxes = _mailboxes(env.get("OFFICE_EMAILS", ""))
     return Settings(
         production=production,
         host=env.get("HOST") or "127.0.0.1",  # make hands on an empty HOST
@@ -87,6 +140,15 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         database_url=env.get("DATABASE_URL") or f"sqlite:///{folder / 'var' / 'assistant.db'}",
         action_endpoint=env.get("ACTION_ENDPOINT", ""),
         answer_seconds=_number(env, "ANSWER_SECONDS", 15.0, 1.0, 300.0),
+        contact_keys=_contact_keys(env, production, folder),
+        targets=mailboxes + webhooks,
+        mail_server=_mail_server(env) if mailboxes else None,
+        webhook_secret=_webhook_secret(env) if webhooks else "",
+        delivery_details=_choice(env, "DELIVERY_DETAILS", "no", "yes") == "yes",
+        draft_minutes=_number(env, "DRAFT_MINUTES", 60.0, 1.0, 60.0 * 24),
+        handled_request_days=_number(env, "HANDLED_REQUEST_DAYS", 30.0, 0.0, 3650.0),
+        request_days=_number(env, "REQUEST_DAYS", 180.0, 1.0, 3650.0),
+        transcript_days=_number(env, "TRANSCRIPT_DAYS", 30.0, 1.0, 3650.0),
         session_hours=_number(env, "WEBCHAT_SESSION_HOURS", 24.0, 0.1, 24.0 * 30),
         session_rate=_number(env, "WEBCHAT_SESSION_RATE", 2.0, 0.01, 10_000.0),
         session_burst=_whole(env, "WEBCHAT_SESSION_BURST", 20, 1, 100_000),
@@ -110,23 +172,44 @@ def _secret(env: Mapping[str, str], production: bool, folder: Path) -> str:
             "WEBCHAT_SECRET is not set. In production it signs the visitors' sessions; make one "
             "with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
         )
-    return _kept_secret(folder / "var" / "webchat.secret")
+    return _kept_secret(folder / "var" / "webchat.secret", secrets.token_urlsafe(48))
 
 
-def _kept_secret(path: Path) -> str:
-    """Return the development secret, made at the first start and kept for the next."""
+def _contact_keys(env: Mapping[str, str], production: bool, folder: Path) -> tuple[str, ...]:
+    text = env.get("CONTACT_KEYS", "")
+    how = (
+        "make one with: python3 -c 'import base64, os; "
+        "print(base64.urlsafe_b64encode(os.urandom(32)).decode())'"
+    )
+    if not text:
+        if production:
+            raise SettingError(
+                f"CONTACT_KEYS is not set. In production it encrypts contact requests; {how}"
+            )
+        text = _kept_secret(
+            folder / "var" / "contact.key", base64.urlsafe_b64encode(os.urandom(32)).decode()
+        )
+    keys = tuple(part.strip() for part in text.split(","))
+    for place, key in enumerate(keys, 1):
+        if not _is_base64(key.translate({ord("-"): "+", ord("_"): "/"}), 32, 32):
+            raise SettingError(f"Key {place} of CONTACT_KEYS is not 32 bytes in base64; {how}")
+    return keys
+
+
+def _kept_secret(path: Path, fresh: str) -> str:
+    """Return a development secret, made at the first start and kept for the next."""
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-                file.write(secrets.token_urlsafe(48))
+                file.write(fresh)
         except FileExistsError:
             pass  # another process made it in the same moment
     return path.read_text(encoding="utf-8").strip()
 
 
 def _origins(value: str) -> tuple[str, ...]:
-    origins = tuple(part.strip().rstrip("/") for part in value.split(",") if part.strip())
+    origins = tuple(part.rstrip("/") for part in _listed(value))
     for origin in origins:
         parts = urlsplit(origin)
         if parts.scheme not in ("http", "https") or not parts.netloc or parts.path:
@@ -135,6 +218,110 @@ def _origins(value: str) -> tuple[str, ...]:
                 f"separated by commas: https://www.example.com,https://example.com"
             )
     return origins
+
+
+def _mailboxes(value: str) -> tuple[Target, ...]:
+    targets = []
+    for part in _listed(value):
+        try:
+            address = validate_email(part, check_deliverability=False).normalized
+        except EmailNotValidError:
+            raise SettingError(
+                f"OFFICE_EMAILS holds '{part}', which is not an e-mail address. Write one or more, "
+                f"separated by commas."
+            ) from None
+        targets.append(Target(f"email:{address}", address))
+    return tuple(targets)
+
+
+def _mail_server(env: Mapping[str, str]) -> MailServer:
+    url, sender = env.get("SMTP_URL", ""), env.get("MAIL_FROM", "")
+    if not url or not sender:
+        raise SettingError(
+            "OFFICE_EMAILS is set, so SMTP_URL (smtps://user:password@mail.example.com) and "
+            "MAIL_FROM (the sender's address) must be set too."
+        )
+    parts = urlsplit(url)
+    ports = {"smtps": 465, "smtp": 587, "smtp+plain": 25}
+    try:
+        port = parts.port or ports[parts.scheme]
+    except (KeyError, ValueError):
+        raise SettingError(
+            "SMTP_URL must begin with smtps:// (TLS), smtp:// (STARTTLS) or, for a mail server on "
+            "this machine, smtp+plain://; then user:password@host:port."
+        ) from None
+    host = parts.hostname or ""
+    if not host or parts.path.strip("/") or parts.query:
+        raise SettingError("SMTP_URL must be smtps://user:password@host:port and nothing more.")
+    if parts.scheme == "smtp+plain" and not _is_here(host):
+        raise SettingError(
+            "SMTP_URL sends without encryption to another machine. Use smtps:// or smtp://."
+        )
+    try:
+        sender = validate_email(sender, check_deliverability=False).normalized
+    except EmailNotValidError:
+        raise SettingError(f"MAIL_FROM is '{sender}', which is not an e-mail address.") from None
+    return MailServer(
+        host,
+        port,
+        sender,
+        security={"smtps": "tls", "smtp": "starttls", "smtp+plain": "none"}[parts.scheme],
+        user=unquote(parts.username or ""),
+        password=unquote(parts.password or ""),
+    )
+
+
+def _webhooks(value: str) -> tuple[Target, ...]:
+    targets = []
+    for place, url in enumerate(_listed(value), 1):
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+            raise SettingError(
+                f"Address {place} of WEBHOOK_URLS is not a web address. Write one or more "
+                f"https:// addresses, separated by commas."
+            )
+        if parts.scheme == "http" and not _is_here(parts.hostname):
+            raise SettingError(
+                f"Address {place} of WEBHOOK_URLS sends without encryption to another machine. "
+                f"Use https://."
+            )
+        # The path of many webhooks is their secret, so the name tells only the host.
+        mark = hashlib.sha256(url.encode()).hexdigest()[:6]
+        targets.append(Target(f"webhook:{parts.hostname}:{mark}", url))
+    return tuple(targets)
+
+
+def _webhook_secret(env: Mapping[str, str]) -> str:
+    secret = env.get("WEBHOOK_SECRET", "")
+    if not _is_base64(secret.removeprefix("whsec_"), 24, 64) or not secret.startswith("whsec_"):
+        raise SettingError(
+            "WEBHOOK_URLS is set, so WEBHOOK_SECRET must be whsec_ and 24 to 64 bytes in base64; "
+            "make one with: python3 -c 'import base64, os; "
+            'print("whsec_" + base64.b64encode(os.urandom(32)).decode())\''
+        )
+    return secret
+
+
+def _is_base64(text: str, least: int, most: int) -> bool:
+    try:
+        return least <= len(base64.b64decode(text, validate=True)) <= most
+    except ValueError:
+        return False
+
+
+def _is_here(host: str) -> bool:
+    return host in ("localhost", "127.0.0.1", "::1")
+
+
+def _listed(value: str) -> list[str]:
+    return list(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+
+
+def _choice(env: Mapping[str, str], name: str, default: str, other: str) -> str:
+    value = env.get(name, default)
+    if value not in (default, other):
+        raise SettingError(f"{name} is '{value}'; set it to {default} or {other}.")
+    return value
 
 
 def _whole(env: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:

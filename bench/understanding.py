@@ -223,20 +223,19 @@ def few(rows: Iterable[Row], seed: int) -> list[Row]:
 def our_answers(data: IntentSet) -> Answers:
     """Train our classifier and ask it, one text at a time."""
     from assistant.understanding.sentence_encoder import shared_encoder
-    from assistant.understanding.spelling import Speller, learn_words
+    from assistant.understanding.spelling import Speller
     from assistant.understanding.topic_classifier import TopicClassifier
     from assistant.understanding.topic_model import TopicModel
-    from assistant.understanding.vocabulary import common_words
 
     settings = {**TopicClassifier.get_default_config(), **classifier_entry()}
     encoder = shared_encoder(
         settings["encoder"], settings["encoder_sha256"], int(settings["encoder_threads"])
     )
     began = time.perf_counter()
-    speller = Speller(learn_words([text for text, _ in data.training]), common_words())
+    speller = Speller.learn([text for text, _ in data.training])
     texts = [speller.correct(text) for text, _ in data.training]
     labels = [label for _, label in data.training]
-    model = TopicModel.fit(texts, encoder.encode(texts), labels, float(settings["strength"]))
+    model = TopicModel.fit(texts, labels, encoder.encode, float(settings["strength"]))
     trained = time.perf_counter()
     given = []
     for text, _ in data.test:

@@ -17,6 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.postgres import postgres_database, postgres_server
+
 PROJECT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"
 EXAMPLE_OFFICE = DATA / "office_example.yml"
@@ -31,6 +33,23 @@ def model() -> Path:
     from assistant.training import train
 
     return train(PROJECT, print)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The address of a PostgreSQL server."""
+    with postgres_server() as address:
+        yield address
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of an empty database: the test runs on each kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'assistant.db'}"
+        return
+    with postgres_database(request.getfixturevalue("postgres")) as url:
+        yield url
 
 
 class Visitor:

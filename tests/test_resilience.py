@@ -60,10 +60,10 @@ def test_a_question_without_an_answer_is_admitted(visitor: Visitor) -> None:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[ConversationStore]:
+def store(database_url: str) -> Iterator[ConversationStore]:
     from rasa.shared.core.domain import Domain
 
-    store = ConversationStore(Domain.empty(), host=f"sqlite:///{tmp_path / 'store.db'}")
+    store = ConversationStore(Domain.empty(), host=database_url)
     yield store
     store.engine.dispose()
 

@@ -13,7 +13,7 @@ from assistant.content.catalogue import load_catalogue
 from assistant.understanding.follow_ups import FollowUps, read_table
 from assistant.understanding.results import ranked_topics, set_result
 from assistant.understanding.sentence_encoder import EncoderFileError, SentenceEncoder
-from assistant.understanding.spelling import Speller, common_words, learn_words
+from assistant.understanding.spelling import Speller
 from assistant.understanding.topic_model import TopicModel, TopicScore
 from tests.conftest import PROJECT
 
@@ -49,13 +49,20 @@ def test_the_pipeline_comes_from_a_path_as_rasa_demands() -> None:
 
 
 def test_typing_errors_are_corrected_towards_our_words() -> None:
-    texts = ["does acupuncture help sciatica", "acupuncture for sciatica", "sciatica acupuncture"]
-    speller = Speller(learn_words(texts * 2), common_words())
+    texts = ["does acupuncture help sciatica", "acupuncture for sciatica", "how long does it last"]
+    speller = Speller.learn(texts * 3)
     assert speller.correct("Does acupunture help siatica?") == "does acupuncture help sciatica?"
     assert speller.correct("accupuncture") == "acupuncture"
     assert speller.correct("the weather is nice") == "the weather is nice"
     assert speller.correct("can’t") == "can't"
     assert speller.correct("xqzw") == "xqzw"
+    # A word that exists is changed only when its neighbours speak for another one.
+    assert speller.correct("how log does it last") == "how long does it last"
+    assert speller.correct("keep a log") == "keep a log"
+    assert speller.correct("a tomography of it") == "a tomography of it"
+    # What was learned survives in the model.
+    again = Speller.from_json(speller.to_json())
+    assert again.correct("how log does acupunture last") == "how long does acupuncture last"
 
 
 def test_the_encoder_gives_its_reference_values(encoder: SentenceEncoder) -> None:
@@ -92,8 +99,8 @@ def small_model(encoder: SentenceEncoder) -> TopicModel:
         "out_of_scope/world": ["weather tomorrow", "who won the game", "play a song"],
     }
     flat = [(text, topic) for topic, items in texts.items() for text in items]
-    vectors = encoder.encode([text for text, _ in flat])
-    return TopicModel.fit([t for t, _ in flat], vectors, [topic for _, topic in flat], 10.0)
+    labels = [topic for _, topic in flat]
+    return TopicModel.fit([text for text, _ in flat], labels, encoder.encode, 10.0)
 
 
 def test_a_model_is_the_same_after_saving(encoder: SentenceEncoder, tmp_path: Path) -> None:
@@ -116,9 +123,14 @@ def test_what_is_not_ours_is_told_apart(encoder: SentenceEncoder) -> None:
     assert theirs[0].topic == "out_of_scope/world"
 
 
-def test_one_topic_cannot_be_trained() -> None:
+def test_one_topic_cannot_be_trained(encoder: SentenceEncoder) -> None:
     with pytest.raises(ValueError, match="at least two topics"):
-        TopicModel.fit(["a"], np.ones((1, 384), dtype=np.float32), ["greet"], 1.0)
+        TopicModel.fit(["a"], ["greet"], encoder.encode, 1.0)
+
+
+def test_the_name_of_a_topic_is_an_example_of_it(encoder: SentenceEncoder) -> None:
+    model = TopicModel.fit(["one", "two"], ["parking", "weather"], encoder.encode, 10.0)
+    assert model.score("parking", encoder.encode(["parking"])[0])[0].topic == "parking"
 
 
 def test_results_have_the_shape_of_rasas_own() -> None:

@@ -28,10 +28,11 @@ from assistant.channels.rate_limit import RateLimit
 from assistant.channels.sent_messages import SentMessages, is_message_id
 from assistant.channels.sessions import InvalidSession, Session, SessionSigner
 from assistant.safety.advice import advice_for
+from assistant.safety.counter import RedFlagCounter
 from assistant.settings import Settings, load_settings
-from assistant.storage.database import engine_for
+from assistant.storage.database import engine_for, transaction
 from assistant.storage.ended_sessions import EndedSessions
-from assistant.storage.feedback import Feedback
+from assistant.storage.feedback import erase_feedback, keep_feedback
 from assistant.storage.private_conversations import is_private
 
 logger = logging.getLogger(__name__)
@@ -78,11 +79,11 @@ class WebChat(InputChannel):
         self._signer = SessionSigner(settings.secret, life)
         self._per_session = RateLimit(settings.session_rate, settings.session_burst)
         self._per_address = RateLimit(settings.address_rate, settings.address_burst)
-        engine = engine_for(settings.database_url)
-        self._ended = EndedSessions(engine)
+        self._engine = engine_for(settings.database_url)
+        self._ended = EndedSessions(self._engine)
         self._ended_private: TTLCache[str, bool] = TTLCache(_MOST_ENDED, life.total_seconds())
-        self._feedback = Feedback(engine)
         self._sent = SentMessages()
+        self._red_flags = RedFlagCounter(self._engine)
 
     @classmethod
     def name(cls) -> str:
@@ -139,34 +140,17 @@ class WebChat(InputChannel):
         @blueprint.post("/messages")
         async def take_message(request: Request) -> HTTPResponse:
             self._admit(request)
-            session = self._session(request)
             body = _body(request)
             advice = _advice(body)
-            if advice and not _is_usable(request, body):
-                return json_response({"messages": advice})
-            agent = _ready_agent(request)
-            message_id = _message_id(body)
-
-            async def answer() -> list[Message]:
-                known = message_id and await _answer_to(agent, session.conversation_id, message_id)
-                if known:
-                    return known
-                text = await _text_of(body, session, agent)
-                wait = self._per_session.wait(session.conversation_id)
-                if wait:
-                    raise _too_fast(wait)
-                return await converse(
-                    on_new_message,
-                    session.conversation_id,
-                    text,
-                    self._settings.answer_seconds,
-                    message_id,
-                )
-
-            if message_id:
-                messages = await self._sent.answer(session.conversation_id, message_id, answer)
-            else:
-                messages = await answer()
+            try:
+                messages = await self._answer(request, body, on_new_message)
+            except Exception as error:
+                # No model, no database, too long, too fast ...: the advice is given all the same.
+                if not advice:
+                    raise
+                logger.warning("Advice is given although %s", error or type(error).__name__)
+                messages = advice
+                self._red_flags.count(_words_of(body), messages)
             return json_response({"messages": messages})
 
         @blueprint.get("/messages")
@@ -197,6 +181,43 @@ class WebChat(InputChannel):
             return file
 
         return blueprint
+
+    async def _answer(
+        self,
+        request: Request,
+        body: dict[str, Any],
+        on_new_message: Callable[[UserMessage], Awaitable[Any]],
+    ) -> list[Message]:
+        """Return what answers a message body.
+
+        Raises:
+            ChatError: 400, 401, 413, 429 or 503.
+        """
+        session = self._session(request)
+        agent = _ready_agent(request)
+        message_id = _message_id(body)
+
+        async def make() -> list[Message]:
+            known = message_id and await _answer_to(agent, session.conversation_id, message_id)
+            if known:
+                return known
+            text = await _text_of(body, session, agent)
+            wait = self._per_session.wait(session.conversation_id)
+            if wait:
+                raise _too_fast(wait)
+            messages = await converse(
+                on_new_message,
+                session.conversation_id,
+                text,
+                self._settings.answer_seconds,
+                message_id,
+            )
+            self._red_flags.count(_words_of(body), messages)
+            return messages
+
+        if message_id is None:
+            return await make()
+        return await self._sent.answer(session.conversation_id, message_id, make)
 
     def _admit(self, request: Request) -> None:
         """Refuse foreign sites and hasty addresses.
@@ -252,7 +273,8 @@ class WebChat(InputChannel):
             self._ended_private[session.conversation_id] = True
         else:
             self._ended.add(session.conversation_id, session.expires_at.timestamp())
-            self._feedback.erase(session.conversation_id)
+            with transaction(self._engine) as connection:
+                erase_feedback(connection, session.conversation_id)
 
     async def _keep_feedback(self, session: Session, body: dict[str, Any], agent: Any) -> None:
         """Keep what a visitor thought of an answer.
@@ -281,7 +303,8 @@ class WebChat(InputChannel):
         if not message_id or not answer:
             raise ChatError(404, "not_found", "There is no answer to a message of that id.")
         topic = str(answer[-1]["metadata"].get("topic", ""))
-        self._feedback.give(session.conversation_id, message_id, topic, helpful, reason)
+        with transaction(self._engine) as connection:
+            keep_feedback(connection, session.conversation_id, message_id, topic, helpful, reason)
 
 
 def failure(status: int) -> ChatError:
@@ -337,17 +360,15 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+def _words_of(body: dict[str, Any]) -> str:
+    """Return the text or postback of a body, whole and as it came; "" if it has none."""
+    words = body.get("text") or body.get("postback")
+    return words if isinstance(words, str) else ""
+
+
 def _advice(body: dict[str, Any]) -> list[Message]:
     """Return the advice on a red flag in whatever text a body holds; empty if there is none."""
-    text = body.get("text") or body.get("postback")
-    return as_messages(advice_for(text) or {}) if isinstance(text, str) else []
-
-
-def _is_usable(request: Request, body: dict[str, Any]) -> bool:
-    """Whether a message can go to Rasa: the model is there and the text is not too long."""
-    agent = getattr(request.app.ctx, "agent", None)
-    text = body.get("text") or body.get("postback") or ""
-    return agent is not None and agent.is_ready() and len(text) <= LONGEST_MESSAGE
+    return as_messages(advice_for(_words_of(body)) or {})
 
 
 def _wants_private(request: Request) -> bool:

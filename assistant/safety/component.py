@@ -13,14 +13,11 @@ from rasa.shared.core.trackers import DialogueStateTracker
 from rasa.shared.nlu.constants import TEXT
 from rasa.shared.nlu.training_data.message import Message
 
-from assistant.safety.detector import RedFlag, RedFlagDetector, load_detector
+from assistant.safety.detector import SAFETY_AREA, RedFlag, RedFlagDetector, load_detector
 from assistant.settings import project_folder
 from assistant.understanding.results import area_of, ranked_topics, set_result
 from assistant.understanding.topic_classifier import TopicClassifier
 from assistant.understanding.topic_model import TopicScore
-
-SAFETY = "safety"
-"""Area of the advice on red flags."""
 
 # The classifier alone is a second net: it alarms only when no ordinary topic comes near.
 _SURE_CONFIDENCE = 0.8
@@ -59,7 +56,7 @@ class RedFlags(GraphComponent, IntentClassifier):
             ranking = ranked_topics(message.data)
             areas = {
                 *(message.get("response_selector") or {}).get("all_retrieval_intents", []),
-                SAFETY,
+                SAFETY_AREA,
             }
             text = message.get(TEXT) or ""
             flag = self._flag(text, tracker)
@@ -68,10 +65,10 @@ class RedFlags(GraphComponent, IntentClassifier):
                 set_result(message, [TopicScore(flag.topic, 1.0), *others], areas)
             elif (
                 ranking
-                and area_of(ranking[0].topic) == SAFETY
+                and area_of(ranking[0].topic) == SAFETY_AREA
                 and (not _is_sure(ranking) or self._detector.denies(text))
             ):
-                others = [score for score in ranking if area_of(score.topic) != SAFETY]
+                others = [score for score in ranking if area_of(score.topic) != SAFETY_AREA]
                 set_result(message, others or ranking, areas)
         return messages
 
@@ -80,11 +77,11 @@ class RedFlags(GraphComponent, IntentClassifier):
         before = tracker.latest_message.text if tracker and tracker.latest_message else None
         if flag or not before or len(text.split()) > _SHORT or self._detector.scan(before):
             return flag
-        return self._detector.scan(f"{before} {text}")
+        return self._detector.scan(f"{before}. {text}")
 
 
 def _is_sure(ranking: list[TopicScore]) -> bool:
     """Whether the classifier alone may alarm."""
     first = ranking[0].confidence
-    ordinary = max((s.confidence for s in ranking if area_of(s.topic) != SAFETY), default=0.0)
+    ordinary = max((s.confidence for s in ranking if area_of(s.topic) != SAFETY_AREA), default=0.0)
     return first >= _SURE_CONFIDENCE and ordinary <= _NEXT_AT_MOST * first

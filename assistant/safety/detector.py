@@ -1,8 +1,8 @@
-"""The red-flag detector: patterns of `data/safety/red_flags.yml`, with negation, history and questions.
+"""The red-flag detector: what `data/safety/red_flags.yml` describes, found in a visitor's words.
 
-It needs no model, no database and no network, so that it still works when any of these fails. What
-it looks for and how it is to behave was specified for clinical review; docs/safety.md tells it to
-clinicians.
+It needs no model, no database and no network, so that it still works when any of these fails. A
+rule's lines combine groups of words; what a text denies, tells of the past, asks in general or only
+supposes is no red flag. docs/safety.md tells clinicians what it looks for and what it cannot do.
 """
 
 from __future__ import annotations
@@ -12,36 +12,39 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
-from rapidfuzz import process
 from rapidfuzz.distance import OSA
 from ruamel.yaml import YAML
+
+from assistant.understanding.vocabulary import common_words
 
 LEVELS = ("soon", "today", "emergency_room", "crisis", "emergency_911")
 """From the mildest to the most urgent; the most urgent one that is found wins."""
 
-URGENCY = {
-    "soon": "soon",
-    "today": "urgent",
-    "emergency_room": "emergency",
-    "crisis": "crisis",
-    "emergency_911": "emergency",
-}
-"""What `metadata.urgency` says for a level."""
+SAFETY_AREA = "safety"
+"""The area of topics that are advice on red flags."""
 
-_WINDOW = 14  # words between the first and the last word of a pattern
-_TYPO_FROM = 5  # letters from which one typing error is forgiven
+_FILE = "data/safety/red_flags.yml"
+_WITHIN = 14  # words from the first to the last of a rule's line, unless the line says otherwise
+_GROUP_WITHIN = 6  # the same for a combination inside a group
+_MOST_PLACES = 16  # places of one group that are looked at; a longer text repeats itself
+_DENIAL_REACHES = 10  # words
+_SUPPOSITION_REACHES = 7  # words from "if" to the first word of what is supposed
+_UNLESS_WITHIN = 8  # words between a match and what excuses it
+_TYPO_FROM = 4  # letters from which one typing error is forgiven; the file names shorter words
+_BEGINNING_TYPO_FROM = 5  # letters of a beginning from which the rest of the word may be any
 _TWO_TYPOS_FROM = 9  # letters from which two are
-_MOST_PLACES = 12  # places of one group that are looked at; a longer text repeats itself
-_SCOPE = 10  # words that a negation reaches
 _MOST_REMEMBERED = 20_000  # misspelt words
 
 _APOSTROPHES = re.compile(r"[’‘`´']")  # noqa: RUF001
-_TOKEN = re.compile(r"#?\w+|[.?!;\n¿¡]+|,", re.UNICODE)
-_ENDS = re.compile(r"[.?!;\n]")
+_TOKEN = re.compile(r"#?\w+|[.?!;\n]+|,", re.UNICODE)
+_SENTENCE_END = re.compile(r"[.?!;\n]")
+_LINE_WITHIN = re.compile(r"\s*\((\d+)\)$")
+
+Place = tuple[int, int]
+"""First token, and token after the last."""
 
 
 class SafetyRulesError(ValueError):
@@ -58,113 +61,185 @@ class RedFlag:
     @property
     def topic(self) -> str:
         """The topic of its advice."""
-        return f"safety/{self.rule}"
+        return f"{SAFETY_AREA}/{self.rule}"
 
 
 @dataclass(frozen=True)
-class _Term:
-    """A word or phrase; a `*` at the end of a word stands for any ending."""
+class _Line:
+    """Groups that must stand together, in any order (`+`) or in this one (`>`)."""
 
-    words: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Pattern:
-    groups: tuple[tuple[_Term, ...], ...]
-    level: str
-    window: int
+    groups: tuple[str, ...]
+    within: int
     ordered: bool
+
+
+@dataclass(frozen=True)
+class _Group:
+    terms: tuple[tuple[str, ...], ...]
+    lines: tuple[_Line, ...]
 
 
 @dataclass(frozen=True)
 class _Rule:
     name: str
-    patterns: tuple[_Pattern, ...]
-    unless: tuple[_Term, ...]
+    lines: tuple[tuple[str, _Line], ...]
+    """Level and line, the most urgent first."""
+    unless: str
     past_counts: bool
+    fine_now_counts: bool
     questions_count: bool
+    suppositions_count: bool
 
 
-class _Words:
-    """A text cut into words, and where each known term stands in it."""
+class _Vocabulary:
+    """The words of all rules: finds them in a text, also when they are misspelt."""
 
-    def __init__(self, text: str, index: _Index) -> None:
-        self.tokens = [token for token in _TOKEN.findall(_plain(text)) if token not in ("¿", "¡")]
+    def __init__(self, correct: frozenset[str], short: frozenset[str]) -> None:
+        self._correct = correct
+        self._short = short
+        self._exact: dict[str, set[tuple[str, ...]]] = {}
+        self._beginnings: dict[str, set[tuple[str, ...]]] = {}
+        self._own: set[str] = set()
+        self._misspelt: dict[str, set[tuple[str, ...]]] = {}
+
+    def add(self, text: str) -> tuple[str, ...]:
+        """Take a word or phrase in and return its words."""
+        term = tuple(_plain(text).split())
+        home = self._beginnings if term[0].endswith("*") else self._exact
+        home.setdefault(term[0].rstrip("*"), set()).add(term)
+        self._own |= {word.rstrip("*") for word in term}
+        return term
+
+    def places(self, tokens: list[str]) -> dict[tuple[str, ...], list[Place]]:
+        """Return where each word or phrase stands that stands in the text at all."""
+        found: dict[tuple[str, ...], list[Place]] = {}
+        for start, token in enumerate(tokens):
+            for term in self._starting_with(token):
+                end = start + len(term)
+                if end <= len(tokens) and all(
+                    self._same(*pair)
+                    for pair in zip(tokens[start + 1 : end], term[1:], strict=True)
+                ):
+                    found.setdefault(term, []).append((start, end))
+        return found
+
+    def _starting_with(self, token: str) -> set[tuple[str, ...]]:
+        found = set(self._exact.get(token, ()))
+        for length in range(1, len(token) + 1):
+            found |= self._beginnings.get(token[:length], set())
+        return found | self._meant(token)
+
+    def _meant(self, token: str) -> set[tuple[str, ...]]:
+        """Return the terms of whose first word a token may be a typing error."""
+        if len(token) < 2 or self._is_word(token):
+            return set()
+        if token not in self._misspelt:
+            if len(self._misspelt) > _MOST_REMEMBERED:
+                self._misspelt.clear()
+            self._misspelt[token] = {
+                term
+                for first, terms in (*self._exact.items(), *self._beginnings.items())
+                if first[0] == token[0]
+                for term in terms
+                if self._near(token, term[0], in_phrase=len(term) > 1)
+            }
+        return self._misspelt[token]
+
+    def _same(self, token: str, word: str) -> bool:
+        """Whether a token is a word of a phrase, behind its first."""
+        if token == word or (word.endswith("*") and token.startswith(word[:-1])):
+            return True
+        return not self._is_word(token) and self._near(token, word, in_phrase=True)
+
+    def _is_word(self, token: str) -> bool:
+        """Whether a token is right as it is: a known word, or no word at all."""
+        return not token.isalpha() or token in self._correct or token in self._own
+
+    def _near(self, token: str, word: str, in_phrase: bool) -> bool:
+        """Whether a token may be a typing error of a word, its first letter being right."""
+        meant = word.rstrip("*")
+        if token[0] != meant[0] or len(meant) < 3 or len(token) < len(meant) - 1:
+            return False
+        if len(meant) < _TYPO_FROM and not in_phrase and meant not in self._short:
+            return False
+        most = 2 if len(meant) >= _TWO_TYPOS_FROM else 1
+        if meant == word or len(meant) < _BEGINNING_TYPO_FROM:
+            return int(OSA.distance(token, meant, score_cutoff=most)) <= most
+        lengths = range(len(meant) - 1, len(meant) + 2)
+        return any(OSA.distance(token[:n], meant, score_cutoff=most) <= most for n in lengths)
+
+
+class _Text:
+    """A visitor's words, and where each group of words stands in them."""
+
+    def __init__(
+        self,
+        text: str,
+        vocabulary: _Vocabulary,
+        groups: dict[str, _Group],
+        groups_of: dict[tuple[str, ...], list[str]],
+    ) -> None:
+        self.tokens: list[str] = _TOKEN.findall(_plain(text))
         self.sentence_of: list[int] = []
         number = 0
         for token in self.tokens:
             self.sentence_of.append(number)
-            number += bool(_ENDS.match(token))
-        self._places = index.places(self.tokens)
+            number += bool(_SENTENCE_END.match(token))
+        self._groups = groups
+        self._terms: dict[str, set[Place]] = {}
+        for term, places in vocabulary.places(self.tokens).items():
+            for name in groups_of[term]:
+                self._terms.setdefault(name, set()).update(places)
+        self._found: dict[str, list[Place]] = {}
+        self._harmless: set[int] = set()
+        self._harmless = self.covered("harmless")
+        self._found.clear()
 
-    def places(self, terms: tuple[_Term, ...]) -> list[tuple[int, int]]:
-        """Return where any of the terms stands: pairs of first token and token after the last."""
-        found = {place for term in terms for place in self._places.get(term, ())}
-        return sorted(found)
+    def places(self, name: str) -> list[Place]:
+        """Return where a group of words stands, without what a figure of speech covers."""
+        if name not in self._found:
+            found = set(self._terms.get(name, ()))
+            for line in self._groups[name].lines:
+                found |= {(min(p[0] for p in m), max(p[1] for p in m)) for m in self.matches(line)}
+            self._found[name] = sorted(p for p in found if self._harmless.isdisjoint(range(*p)))
+        return self._found[name]
 
-    def has(self, terms: tuple[_Term, ...]) -> bool:
-        """Whether any of the terms stands in the text."""
-        return any(term in self._places for term in terms)
+    def covered(self, name: str) -> set[int]:
+        """Return the positions of a group's words."""
+        return {position for place in self.places(name) for position in range(*place)}
 
+    def sentences_with(self, name: str) -> set[int]:
+        """Return the numbers of the sentences in which a group of words stands."""
+        return {self.sentence_of[start] for start, _ in self.places(name)}
 
-class _Index:
-    """Finds all terms of all rules in one pass over a text's words."""
+    def matches(self, line: _Line) -> Iterator[tuple[Place, ...]]:
+        """Yield where the groups of a line stand together: in one sentence or two neighbours."""
+        choices = []
+        for name in line.groups:
+            places = self.places(name)[:_MOST_PLACES]
+            if not places:
+                return
+            choices.append(places)
+        yield from self._chosen(line, choices, ())
 
-    def __init__(self, known_words: frozenset[str]) -> None:
-        self._known_words = known_words
-        self._exact: dict[str, list[_Term]] = {}
-        self._beginnings: dict[str, list[_Term]] = {}
-        self._similar: dict[str, tuple[str, ...]] = {}
-        self._words: list[str] = []
-
-    def add(self, term: _Term) -> _Term:
-        """Take a term into the index and return it."""
-        first = term.words[0]
-        home, word = (self._beginnings, first[:-1]) if first.endswith("*") else (self._exact, first)
-        known = home.setdefault(word, [])
-        if term not in known:
-            known.append(term)
-        self._words = [w for w in {*self._exact, *self._beginnings} if len(w) >= _TYPO_FROM]
-        return term
-
-    def places(self, tokens: list[str]) -> dict[_Term, list[tuple[int, int]]]:
-        """Return where each term stands that stands in the text at all."""
-        found: dict[_Term, list[tuple[int, int]]] = {}
-        for start, token in enumerate(tokens):
-            for term in self._starting_with(token):
-                end = start + len(term.words)
-                rest = zip(tokens[start + 1 : end], term.words[1:], strict=False)
-                if end <= len(tokens) and all(self._same(one, two) for one, two in rest):
-                    found.setdefault(term, []).append((start, end))
-        return found
-
-    def _starting_with(self, token: str) -> Iterator[_Term]:
-        yield from self._exact.get(token, ())
-        for length in range(1, len(token) + 1):
-            yield from self._beginnings.get(token[:length], ())
-        for word in self._misspelt(token):
-            yield from self._exact.get(word, ())
-            yield from self._beginnings.get(word, ())
-
-    def _misspelt(self, token: str) -> tuple[str, ...]:
-        """Return the words that a token may be a typing error of."""
-        if token in self._known_words or len(token) < _TYPO_FROM - 1:
-            return ()
-        if token not in self._similar:
-            if len(self._similar) > _MOST_REMEMBERED:
-                self._similar.clear()
-            hits = process.extract(
-                token, self._words, scorer=OSA.distance, score_cutoff=2, limit=None
-            )
-            self._similar[token] = tuple(hit[0] for hit in hits if _near(token, hit[0]))
-        return self._similar[token]
-
-    def _same(self, token: str, word: str) -> bool:
-        if word.endswith("*"):
-            word = word[:-1]
-            if token.startswith(word):
-                return True
-        return token == word or (token not in self._known_words and _near(token, word))
+    def _chosen(
+        self, line: _Line, choices: list[list[Place]], chosen: tuple[Place, ...]
+    ) -> Iterator[tuple[Place, ...]]:
+        if len(chosen) == len(choices):
+            yield chosen
+            return
+        for place in choices[len(chosen)]:
+            if chosen:
+                start = min(place[0], *(p[0] for p in chosen))
+                end = max(place[1], *(p[1] for p in chosen))
+                if (
+                    end - start > line.within
+                    or self.sentence_of[end - 1] - self.sentence_of[start] > 1
+                    or (line.ordered and place[0] < chosen[-1][1])
+                    or any(place[0] < p[1] and p[0] < place[1] for p in chosen)
+                ):
+                    continue
+            yield from self._chosen(line, choices, (*chosen, place))
 
 
 class RedFlagDetector:
@@ -172,33 +247,43 @@ class RedFlagDetector:
 
     Args:
         document: the content of `red_flags.yml`.
-        known_words: correct words; only other words may be typing errors of a pattern's words.
+        correct_words: only other words may be typing errors of a rule's words.
 
     Raises:
         SafetyRulesError: a rule names an unknown group or level.
     """
 
-    def __init__(self, document: dict[str, Any], known_words: frozenset[str] = frozenset()) -> None:
-        self._index = _Index(known_words)
-        self._groups = {
-            str(name): self._term_list(texts) for name, texts in document["words"].items()
-        }
-        self._negators = {_plain(word) for word in document["negations"]}
-        self._neutral = self._term_list(document["not_negations"])
-        self._breakers = {_plain(word) for word in document["end_of_negation"]}
-        self._fillers = {_plain(word) for word in document["fillers"]} | {","}
-        self._persons = {_plain(word) for word in document["persons"]}
-        self._openers = self._term_list(document["general_questions"])
-        self._past = self._term_list(document["past"])
-        self._present = self._term_list(document["present"])
+    def __init__(
+        self, document: dict[str, Any], correct_words: frozenset[str] = frozenset()
+    ) -> None:
+        short = frozenset(_split(document["short_words"]))
+        correct = correct_words - {*_split(document["rare_words"])}
+        correct |= {*_split(document["right_words"])}
+        self._vocabulary = _Vocabulary(correct, short)
+        self._named = {**document["how_it_is_said"], **document["words"]}
+        self._groups: dict[str, _Group] = {}
+        for name in self._named:
+            self._group(name, "words")
         self._rules = tuple(
             self._rule(str(name), entry) for name, entry in document["red_flags"].items()
         )
+        self._groups_of: dict[tuple[str, ...], list[str]] = {}
+        for name, group in self._groups.items():
+            for term in group.terms:
+                self._groups_of.setdefault(term, []).append(name)
 
     @property
     def rules(self) -> list[str]:
         """The names of all rules."""
         return [rule.name for rule in self._rules]
+
+    def mildest_level(self, rule: str) -> str:
+        """Return the least urgent level of a rule.
+
+        Raises:
+            KeyError: there is no such rule.
+        """
+        return {known.name: known.lines[-1][0] for known in self._rules}[rule]
 
     def scan(self, text: str) -> RedFlag | None:
         """Return the most urgent red flag of a text, or None.
@@ -206,126 +291,216 @@ class RedFlagDetector:
         Args:
             text: a visitor's words, as typed and of any length.
         """
-        words = _Words(text, self._index)
-        past = words.has(self._past) and not words.has(self._present)
+        words = self._read(text)
+        if not words.tokens:
+            return None
+        past, over = self._past_in(words)
         general = self._general_questions_in(words)
-        neutral = {i for start, end in words.places(self._neutral) for i in range(start, end)}
         best: RedFlag | None = None
         for rule in self._rules:
-            if (past and not rule.past_counts) or words.has(rule.unless):
-                continue
-            for pattern in rule.patterns:
-                if best and LEVELS.index(pattern.level) <= LEVELS.index(best.level):
-                    continue
-                ignored = set() if rule.questions_count else general
-                if self._meets(words, pattern, ignored, neutral):
-                    best = RedFlag(rule.name, pattern.level)
+            if rule.past_counts:
+                elsewhere = past & over
+            else:
+                elsewhere = past if rule.fine_now_counts else past | over
+            if not rule.questions_count:
+                elsewhere = elsewhere | general
+            for level, line in rule.lines:
+                if best and LEVELS.index(level) <= LEVELS.index(best.level):
+                    break
+                if any(self._is_meant(words, rule, m, elsewhere) for m in words.matches(line)):
+                    best = RedFlag(rule.name, level)
+                    break
         return best
 
     def denies(self, text: str) -> bool:
         """Whether a text denies anything ("no fever, no numbness")."""
-        words = _Words(text, self._index)
-        neutral = {i for start, end in words.places(self._neutral) for i in range(start, end)}
+        words = self._read(text)
+        return bool(words.covered("denial") - words.covered("no_denial"))
+
+    def _read(self, text: str) -> _Text:
+        return _Text(text, self._vocabulary, self._groups, self._groups_of)
+
+    def _is_meant(
+        self, words: _Text, rule: _Rule, match: tuple[Place, ...], elsewhere: set[int]
+    ) -> bool:
+        """Whether a match is said of somebody's present state, and not denied or supposed."""
+        if any(words.sentence_of[start] in elsewhere for start, _ in match):
+            return False
+        first, last = min(p[0] for p in match), max(p[1] for p in match)
+        if any(
+            start - last < _UNLESS_WITHIN
+            and first - end < _UNLESS_WITHIN
+            and words.sentence_of[start] in {words.sentence_of[s] for s, _ in match}
+            for start, end in words.places(rule.unless)
+        ):
+            return False
+        if not rule.suppositions_count and self._is_supposed(words, first):
+            return False
+        return not self._is_denied(words, match)
+
+    def _is_supposed(self, words: _Text, first: int) -> bool:
+        """Whether an "if" or "what if" before a match makes it a mere possibility."""
+        number = words.sentence_of[first]
+        if number in words.sentences_with("present"):
+            return False
+        breaks = words.covered("ends_denial") - words.covered("person")
         return any(
-            word in self._negators and position not in neutral
-            for position, word in enumerate(words.tokens)
+            end <= first + 1
+            and first - end <= _SUPPOSITION_REACHES
+            and words.sentence_of[start] == number
+            and breaks.isdisjoint(range(end, first))
+            and "," not in words.tokens[end:first]
+            for start, end in words.places("supposition")
         )
 
-    def _meets(
-        self, words: _Words, pattern: _Pattern, ignored: set[int], neutral: set[int]
+    def _is_denied(self, words: _Text, match: tuple[Place, ...]) -> bool:
+        """Whether a denial reaches one of the words of a match."""
+        denials = words.covered("denial") - words.covered("no_denial")
+        ends = words.covered("ends_denial")
+        soft_ends = words.covered("ends_denial_before_no_or")
+        own = {position for place in match for position in range(*place)}
+        return any(
+            self._is_denied_before(words, start, own, denials, ends, soft_ends)
+            or self._is_denied_after(words, end)
+            for start, end in match
+        )
+
+    def _is_denied_before(
+        self,
+        words: _Text,
+        start: int,
+        own: set[int],
+        denials: set[int],
+        ends: set[int],
+        soft_ends: set[int],
     ) -> bool:
-        """Whether the words of a pattern stand together, and none of them is denied."""
-        places = []
-        for group in pattern.groups:
-            found = [
-                place for place in words.places(group) if words.sentence_of[place[0]] not in ignored
-            ]
-            if not found:
+        """Whether "no", "without" ... stands before a place, with nothing that ends its reach.
+
+        Behind a comma it reaches on in a list ("no fever, chills"), but not a part that tells a
+        time of its own ("no fever, chest pain since noon").
+        """
+        crossed_comma = False
+        alternatives = words.covered("or")
+        after_or = False
+        for position in range(start - 1, max(-1, start - 1 - _DENIAL_REACHES), -1):
+            word = words.tokens[position]
+            if position in own:
+                continue
+            if position in denials:
+                return not (crossed_comma and self._part_is_present(words, start))
+            if position in ends or (position in soft_ends and not after_or):
                 return False
-            places.append(found[:_MOST_PLACES])
-        for chosen in product(*places):
-            start, end = min(p[0] for p in chosen), max(p[1] for p in chosen)
-            if end - start > pattern.window or _overlap(chosen):
-                continue
-            if words.sentence_of[end - 1] - words.sentence_of[start] > 1:
-                continue
-            if pattern.ordered and list(chosen) != sorted(chosen):
-                continue
-            if not self._is_denied(words.tokens, chosen, neutral):
-                return True
+            if _SENTENCE_END.match(word):
+                return False
+            after_or = after_or or position in alternatives
+            crossed_comma = crossed_comma or word == ","
         return False
 
-    def _is_denied(
-        self, tokens: list[str], chosen: tuple[tuple[int, int], ...], neutral: set[int]
-    ) -> bool:
-        """Whether a negation before one of the words reaches it."""
-        inside = {i for start, end in chosen for i in range(start, end)}
-        for start, _ in chosen:
-            for position in range(start - 1, max(-1, start - 1 - _SCOPE), -1):
-                word = tokens[position]
-                if position in inside or position in neutral:
-                    continue
-                if word in self._negators:
-                    return True
-                if word in self._breakers or _ENDS.match(word):
-                    break
-        return False
+    @staticmethod
+    def _part_is_present(words: _Text, start: int) -> bool:
+        """Whether the part of a sentence from a place to the next comma tells a present time."""
+        end = start
+        while end < len(words.tokens) and not re.match(r"[,.?!;\n]", words.tokens[end]):
+            end += 1
+        return not words.covered("present").isdisjoint(range(start, end))
 
-    def _general_questions_in(self, words: _Words) -> set[int]:
-        """Return the sentences that ask about the matter in general, of nobody in particular."""
-        personal = {
-            sentence
-            for token, sentence in zip(words.tokens, words.sentence_of, strict=True)
-            if token in self._persons
+    @staticmethod
+    def _is_denied_after(words: _Text, end: int) -> bool:
+        """Whether a denial follows: "numbness? none", "fever: no"."""
+        rest = words.tokens[end : end + 3]
+        asked = bool(rest) and "?" in rest[0]
+        if asked:
+            rest = rest[1:]
+        position = end + asked
+        if position in words.covered("denial_after"):
+            return True
+        alone = len(rest) < 2 or not rest[1][0].isalnum()
+        return bool(rest) and rest[0] in ("no", "not") and alone
+
+    def _past_in(self, words: _Text) -> tuple[set[int], set[int]]:
+        """Return the sentences that tell of the past, and those of which all is well again."""
+        said_over = words.covered("over")
+        present = {
+            words.sentence_of[start]
+            for start, _ in words.places("present")
+            if start not in said_over
         }
+        over = words.sentences_with("over")
+        over |= {number - 1 for number in over}
+        return words.sentences_with("past") - present, over - present
+
+    def _general_questions_in(self, words: _Text) -> set[int]:
+        """Return the sentences that ask about the matter in general, of nobody in particular.
+
+        A question is not general when the next sentence tells of the present ("Is it normal that
+        the leg gives way? It started today.").
+        """
+        fillers = words.covered("filler")
         firsts: dict[int, int] = {}
         for position, sentence in enumerate(words.sentence_of):
-            if words.tokens[position] not in self._fillers:
+            if position not in fillers and words.tokens[position] != ",":
                 firsts.setdefault(sentence, position)
-        return {
+        opened = {
             words.sentence_of[start]
-            for start, _ in words.places(self._openers)
+            for start, _ in words.places("general_question")
             if start == firsts.get(words.sentence_of[start])
-            and words.sentence_of[start] not in personal
         }
+        named = words.sentences_with("about_the_matter")
+        present = words.sentences_with("present")
+        followed = {number - 1 for number in present}
+        retold = words.sentences_with("retold") - present
+        return retold | ((opened | named) - words.sentences_with("person") - followed)
 
     def _rule(self, name: str, entry: dict[str, Any]) -> _Rule:
+        lines = []
+        for level, texts in entry["when"].items():
+            if level not in LEVELS:
+                raise SafetyRulesError(
+                    f"{_FILE}: {name} has the level '{level}'; use one of {', '.join(LEVELS)}."
+                )
+            lines += [(level, self._line(str(text), name, _WITHIN)) for text in texts]
+        lines.sort(key=lambda pair: LEVELS.index(pair[0]), reverse=True)
+        unless = f"{name}: unless"
+        terms = tuple(self._vocabulary.add(text) for text in _split(entry.get("unless", [])))
+        self._groups[unless] = _Group(terms, ())
         return _Rule(
             name=name,
-            patterns=tuple(self._pattern(name, entry["level"], item) for item in entry["when"]),
-            unless=tuple(term for text in entry.get("unless", []) for term in self._terms(text)),
+            lines=tuple(lines),
+            unless=unless,
             past_counts=bool(entry.get("past_counts", False)),
+            fine_now_counts=bool(entry.get("fine_now_counts", False)),
             questions_count=bool(entry.get("questions_count", False)),
+            suppositions_count=bool(entry.get("suppositions_count", False)),
         )
 
-    def _pattern(self, rule: str, level: str, item: Any) -> _Pattern:
-        names, window, ordered = item, _WINDOW, False
-        if isinstance(item, dict):
-            level = item.get("level", level)
-            window = int(item.get("within", _WINDOW))
-            ordered = bool(item.get("in_order", False))
-            names = item["all"]
-        if level not in LEVELS:
-            raise SafetyRulesError(
-                f"data/safety/red_flags.yml: {rule} has the level '{level}'; use one of "
-                f"{', '.join(LEVELS)}."
-            )
-        groups = tuple(self._terms(name) for name in ([names] if isinstance(names, str) else names))
-        return _Pattern(groups, level, window, ordered)
+    def _line(self, text: str, place: str, within: int) -> _Line:
+        number = _LINE_WITHIN.search(text)
+        groups = text[: number.start()] if number else text
+        ordered = " > " in groups
+        names = [part.strip() for part in re.split(r" [+>] ", groups)]
+        for name in names:
+            self._group(name, place)
+        return _Line(tuple(names), int(number[1]) if number else within, ordered)
 
-    def _term_list(self, texts: Iterable[Any]) -> tuple[_Term, ...]:
-        return tuple(self._index.add(_Term(tuple(_plain(str(text)).split()))) for text in texts)
-
-    def _terms(self, text: str) -> tuple[_Term, ...]:
-        """Return the terms of a group, or the phrase itself when it stands in quotes (`=...`)."""
-        if text.startswith("="):
-            return self._term_list([text[1:]])
-        if text not in self._groups:
+    def _group(self, name: str, place: str) -> None:
+        """Read a group, or the phrase itself when it stands behind `=`."""
+        if name in self._groups:
+            return
+        if name.startswith("="):
+            self._groups[name] = _Group((self._vocabulary.add(name[1:]),), ())
+            return
+        if name not in self._named:
             raise SafetyRulesError(
-                f"data/safety/red_flags.yml: there is no group of words named '{text}'. Add it under "
-                f"'words:', or write ={text} for the phrase itself."
+                f"{_FILE}: {place} names the group '{name}', which is not there. Add it under "
+                f"'words:', or write ={name} for the phrase itself."
             )
-        return self._groups[text]
+        self._groups[name] = _Group((), ())  # in work: a group inside itself finds nothing
+        texts = [str(text) for text in self._named[name]]
+        lines = [text for text in texts if re.search(r" [+>] ", text)]
+        self._groups[name] = _Group(
+            tuple(self._vocabulary.add(t) for t in _split(t for t in texts if t not in lines)),
+            tuple(self._line(text, name, _GROUP_WITHIN) for text in lines),
+        )
 
 
 def load_detector(project: Path) -> RedFlagDetector:
@@ -334,14 +509,12 @@ def load_detector(project: Path) -> RedFlagDetector:
     Raises:
         SafetyRulesError: the file cannot be used.
     """
-    path = project / "data" / "safety" / "red_flags.yml"
+    path = project / _FILE
     return _load(path, path.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=2)
 def _load(path: Path, _modified: int) -> RedFlagDetector:
-    from assistant.understanding.vocabulary import common_words
-
     document = YAML(typ="safe", pure=False).load(path.read_text(encoding="utf-8"))
     try:
         return RedFlagDetector(document, common_words())
@@ -349,25 +522,13 @@ def _load(path: Path, _modified: int) -> RedFlagDetector:
         raise SafetyRulesError(f"{path}: a part is missing or misshapen: {error}") from error
 
 
+def _split(lines: Iterable[str]) -> list[str]:
+    """Return the words and phrases of lines that part them by commas."""
+    return [part.strip() for line in lines for part in str(line).split(",") if part.strip()]
+
+
 def _plain(text: str) -> str:
     """Return a text in lower case, without accents and apostrophes, long repeats shortened."""
     bare = unicodedata.normalize("NFKD", _APOSTROPHES.sub("", text.lower()))
     bare = "".join(c for c in bare if not unicodedata.combining(c))
-    return re.sub(r"(.)\1{2,}", r"\1", bare)
-
-
-def _near(token: str, word: str) -> bool:
-    """Whether a token may be a typing error of a word."""
-    if len(word) < _TYPO_FROM or abs(len(token) - len(word)) > 2:
-        return False
-    return _distance(token, word) <= (2 if len(word) >= _TWO_TYPOS_FROM else 1)
-
-
-@lru_cache(maxsize=65_536)
-def _distance(token: str, word: str) -> int:
-    return int(OSA.distance(token, word, score_cutoff=2))
-
-
-def _overlap(chosen: tuple[tuple[int, int], ...]) -> bool:
-    ordered = sorted(chosen)
-    return any(one[1] > two[0] for one, two in pairwise(ordered))
+    return re.sub(r"(.)\1{2,}", r"\1\1", bare)

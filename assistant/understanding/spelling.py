@@ -1,16 +1,20 @@
-"""Typo tolerance: unknown words become the nearest word of our own vocabulary.
+"""Typo tolerance: each word becomes the likeliest word for what was typed, given its neighbours.
 
-A word is known when the training examples hold it or when the sentence encoder has a piece for the
-whole of it (some 20,000 common English words); only other words are touched, so a correct but
-rare word is at worst replaced by a very near one.
+The noisy-channel rule: how likely a word is between its neighbours, learned from the examples and
+from how common it is in English, against how unlikely a typing error is. So "how log does it last"
+becomes "how long", and a rare word that is right, as "tomography", stays. The weights were measured on
+typing errors put into messages, see docs/understanding.md.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
+from itertools import islice, pairwise
 from typing import Any
 
 from rapidfuzz import process
@@ -26,7 +30,7 @@ from rasa.shared.nlu.training_data.message import Message
 from rasa.shared.nlu.training_data.training_data import TrainingData
 
 from assistant.understanding.language import QUESTIONS
-from assistant.understanding.vocabulary import common_words
+from assistant.understanding.vocabulary import common_words, word_shares
 
 CORRECTED = "corrected_text"
 """Message property that holds the text after correction (lower case)."""
@@ -35,61 +39,127 @@ CORRECTED_QUESTIONS = "corrected_questions"
 """Message property that holds the single questions of the text after correction."""
 
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?", re.IGNORECASE)
-_SHORTEST = 4  # letters; a three-letter word has too many neighbours
-_LONGEST = 24  # letters; longer is an address or noise
-_TWICE_FROM = 8  # letters from which two edits are allowed
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "`": "'", "´": "'"})  # noqa: RUF001
+_START, _END = "<", ">"  # stand for the neighbours of the first and the last word
+
+_SHORTEST = 2  # letters
+_LONGEST = 24  # letters; longer is an address or noise
+_TWO_ERRORS_FROM = 8  # letters from which two errors in a word are thought of
+_MOST_CANDIDATES = 40
+
+# Costs are natural logarithms of odds.
+_ONE_ERROR = 6.0
+_TWO_ERRORS = 13.0
+_OTHER_FIRST_LETTER = 1.5  # on top: the first letter is rarely the wrong one
+_RIGHT_AS_IT_IS = 2.5  # in favor of a word that exists
+_NEIGHBOUR_DOUBT = 8.0  # sightings of a word that its neighbours must outweigh
+_ENGLISH = 20_000  # words of general English that the examples are mixed with
+_ENGLISH_GUESSES = 40_000  # the commonest words; a rarer one is hardly what was meant
+_UNSEEN = 1e-3  # sightings of a word that nobody knows
+_WRITTEN_OFTEN = 3  # examples' uses that make a word right, though no dictionary has it
 
 
 class Speller:
-    """Corrects single words towards a vocabulary.
+    """Corrects words by their likelihood among their neighbours.
 
     Args:
-        counts: how often the training examples use each word; the commoner of two equally near
-            words wins.
-        common: further words that are right as they are but are never a correction.
+        sightings: the examples' words and how often each occurs, with `<` and `>` for the
+            beginnings and ends of texts.
+        pairs: how often one word follows another, by `"one other"`.
     """
 
-    def __init__(self, counts: dict[str, int], common: frozenset[str]) -> None:
-        self.counts = counts
-        self._known = common | counts.keys()
-        self._targets = sorted(word for word in counts if len(word) >= _SHORTEST)
+    def __init__(self, sightings: dict[str, int], pairs: dict[str, int]) -> None:
+        self._sightings = sightings
+        self._pairs = pairs
+        self._english = {word: _ENGLISH * share for word, share in word_shares().items()}
+        self._total = sum(sightings.values()) + _ENGLISH
+        self._right = common_words() | self._english.keys() | sightings.keys()
+        ours = [word for word in sightings if len(word) >= _SHORTEST]
+        self._ours = sorted(ours)
+        guesses = islice(self._english, _ENGLISH_GUESSES)
+        self._all = sorted({*ours, *(word for word in guesses if len(word) > _SHORTEST)})
+
+    @classmethod
+    def learn(cls, texts: Iterable[str]) -> Speller:
+        """Make a speller that knows the words of some texts and which follow each other."""
+        sightings: Counter[str] = Counter()
+        pairs: Counter[str] = Counter()
+        for text in texts:
+            words = [_START, *_WORD.findall(_plain(text)), _END]
+            sightings.update(words)
+            pairs.update(f"{one} {other}" for one, other in pairwise(words))
+        known = word_shares().keys() | {_START, _END}
+        right = {w: n for w, n in sightings.items() if n >= _WRITTEN_OFTEN or w in known}
+        return cls(right, dict(pairs))
 
     def correct(self, text: str) -> str:
-        """Return the text in lower case with its unknown words corrected."""
-        plain = text.translate(_APOSTROPHES).lower()
-        return _WORD.sub(lambda match: self._corrected(match.group()), plain)
+        """Return the text in lower case with its misspelt words corrected."""
+        plain = _plain(text)
+        found = list(_WORD.finditer(plain))
+        words = [_START, *(match.group() for match in found), _END]
+        parts, end = [], 0
+        for place, match in enumerate(found, start=1):
+            # The word before is corrected already, the one after is as typed.
+            words[place] = self._likeliest(words[place - 1], words[place], words[place + 1])
+            parts += [plain[end : match.start()], words[place]]
+            end = match.end()
+        return "".join([*parts, plain[end:]])
 
-    @lru_cache(maxsize=4096)  # noqa: B019 - one speller lives as long as the process
-    def _corrected(self, word: str) -> str:
-        if word in self._known or not _SHORTEST <= len(word) <= _LONGEST or "'" in word:
-            return word
-        squeezed = re.sub(r"(.)\1{2,}", r"\1\1", word)
-        allowed = 2 if len(squeezed) >= _TWICE_FROM else 1
-        near = process.extract(
+    def to_json(self) -> str:
+        """Return all that was learned."""
+        return json.dumps({"sightings": self._sightings, "pairs": self._pairs})
+
+    @classmethod
+    def from_json(cls, text: str) -> Speller:
+        """Make the speller that `to_json` described."""
+        return cls(**json.loads(text))
+
+    def _likeliest(self, before: str, typed: str, after: str) -> str:
+        if "'" in typed or not _SHORTEST <= len(typed) <= _LONGEST:
+            return typed
+        is_right = typed in self._right
+        best, odds = typed, -math.inf
+        if is_right:
+            odds = _RIGHT_AS_IT_IS + self._fits(before, typed, after)
+        for word, errors in self._candidates(typed, is_right):
+            cost = _ONE_ERROR if errors == 1 else _TWO_ERRORS
+            cost += _OTHER_FIRST_LETTER if word[0] != typed[0] else 0.0
+            fits = self._fits(before, word, after) - cost
+            if fits > odds:
+                best, odds = word, fits
+        return best
+
+    @lru_cache(maxsize=8192)  # noqa: B019 - one speller lives as long as the process
+    def _candidates(self, typed: str, is_right: bool) -> tuple[tuple[str, int], ...]:
+        """Return the words that may have been meant, each with the number of typing errors.
+
+        For a word that exists only the examples' words come in question: visitors ask about our
+        field, and a rarer word of general English is no better guess.
+        """
+        squeezed = re.sub(r"(.)\1{2,}", r"\1\1", typed)
+        errors = 2 if len(squeezed) >= _TWO_ERRORS_FROM and not is_right else 1
+        hits = process.extract(
             squeezed,
-            self._targets,
+            self._ours if is_right else self._all,
             scorer=OSA.distance,
-            score_cutoff=allowed,
-            limit=5,
+            score_cutoff=errors,
+            limit=_MOST_CANDIDATES,
         )
-        if not near:
-            return word
-        # The first letter is rarely the wrong one; then the fewest edits; then the commonest word.
-        best = min(near, key=lambda hit: (hit[1], hit[0][0] != word[0], -self.counts[hit[0]]))
-        return str(best[0])
+        return tuple((str(hit[0]), max(1, int(hit[1]))) for hit in hits if hit[0] != typed)
+
+    def _fits(self, before: str, word: str, after: str) -> float:
+        """Return the log likelihood of a word between its neighbours."""
+        return math.log(self._follows(before, word)) + math.log(self._follows(word, after))
+
+    def _follows(self, one: str, other: str) -> float:
+        alone = self._sightings.get(other, 0) + self._english.get(other, 0.0) + _UNSEEN
+        together = self._pairs.get(f"{one} {other}", 0)
+        share = together + _NEIGHBOUR_DOUBT * alone / self._total
+        return share / (self._sightings.get(one, 0) + _NEIGHBOUR_DOUBT)
 
 
-def learn_words(texts: list[str]) -> dict[str, int]:
-    """Count the words of the training examples, leaving out those seen once (they may be typos)."""
-    counts = Counter(
-        word
-        for text in texts
-        for word in _WORD.findall(text.translate(_APOSTROPHES).lower())
-        if len(word) > 1
-    )
-    common = common_words()
-    return {word: n for word, n in counts.items() if n > 2 or (word in common and n > 0)}
+def _plain(text: str) -> str:
+    return text.translate(_APOSTROPHES).lower()
 
 
 @DefaultV1Recipe.register(DefaultV1Recipe.ComponentType.MESSAGE_FEATURIZER, is_trainable=True)
@@ -115,7 +185,7 @@ class SpellingCorrection(GraphComponent):
         execution_context: ExecutionContext,
     ) -> SpellingCorrection:
         """Create the untrained component."""
-        return cls(model_storage, resource, Speller({}, common_words()))
+        return cls(model_storage, resource, Speller.learn([]))
 
     @classmethod
     def load(
@@ -128,16 +198,15 @@ class SpellingCorrection(GraphComponent):
     ) -> SpellingCorrection:
         """Load the component as `train` saved it."""
         with model_storage.read_from(resource) as folder:
-            counts = json.loads((folder / "words.json").read_text(encoding="utf-8"))
-        return cls(model_storage, resource, Speller(counts, common_words()))
+            speller = Speller.from_json((folder / "words.json").read_text(encoding="utf-8"))
+        return cls(model_storage, resource, speller)
 
     def train(self, training_data: TrainingData) -> Resource:
         """Learn the words of the examples and save them."""
         texts = [example.get(TEXT, "") for example in training_data.intent_examples]
-        counts = learn_words(texts)
-        self.speller = Speller(counts, common_words())
+        self.speller = Speller.learn(texts)
         with self._model_storage.write_to(self._resource) as folder:
-            (folder / "words.json").write_text(json.dumps(counts), encoding="utf-8")
+            (folder / "words.json").write_text(self.speller.to_json(), encoding="utf-8")
         return self._resource
 
     def process_training_data(self, training_data: TrainingData) -> TrainingData:

@@ -54,7 +54,7 @@ class TopicClassifier(GraphComponent, IntentClassifier):
             "encoder_sha256": None,
             "encoder_threads": 1,
             # Inverse regularisation of the logistic regression.
-            "strength": 10.0,
+            "strength": 20.0,
             # A part of a message counts as a question of its own from this confidence on.
             "part_threshold": 0.58,
             # What short messages mean after an answer.
@@ -122,9 +122,7 @@ class TopicClassifier(GraphComponent, IntentClassifier):
         ]
         texts = [example.get(CORRECTED) for example in examples]
         labels = [example.get_full_intent() for example in examples]
-        model = TopicModel.fit(
-            texts, self._encoder.encode(texts), labels, float(self._config["strength"])
-        )
+        model = TopicModel.fit(texts, labels, self._encoder.encode, float(self._config["strength"]))
         with self._model_storage.write_to(self._resource) as folder:
             model.save(folder / _MODEL_FILE)
         return self._resource

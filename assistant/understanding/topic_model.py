@@ -9,6 +9,8 @@ measured stands in docs/understanding.md.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,9 +26,12 @@ OUT_OF_SCOPE = "out_of_scope"
 """Area of the topics that stand for all we cannot answer."""
 
 # Weights of the votes; measured, see docs/understanding.md.
-_WORD_SHARE = 0.25  # of the words' vote, the rest is the vector's
-_WORD_SHARPNESS = 5.0  # turns margins into probabilities
-_LIKENESS_WEIGHT = 8.0  # of the cosine to the nearest example, in the topic's score
+_WORD_SHARE = 0.2  # of the words' vote, the rest is the vector's
+_WORD_SHARPNESS = 4.0  # turns margins into probabilities
+# The cosine to the nearest example tells more the more examples a topic has: its weight in the
+# topic's score for each doubling beyond so many.
+_LIKENESS_WEIGHT = 2.5
+_LIKENESS_FROM = 8
 _FIELD_LIKENESS_WEIGHT = 5.0  # of the difference in cosine between our field and the rest
 _FIELD_SHARPNESS = 0.5  # turns the evidence into a probability
 _FIELD_DOUBT = 3.2  # evidence at which "ours" and "not ours" are equally likely
@@ -78,18 +83,24 @@ class TopicModel:
         self._vectorizer = _word_view(words)
         self._vectorizer.idf_ = idf.astype(np.float64)
         self._by_topic = _members(owners, len(topics))
+        doublings = np.log2(len(owners) / len(topics) / _LIKENESS_FROM)
+        self._likeness_weight = _LIKENESS_WEIGHT * max(0.0, float(doublings))
         self._ours = np.array([topic.partition("/")[0] != OUT_OF_SCOPE for topic in topics])
 
     @classmethod
     def fit(
-        cls, texts: list[str], vectors: Floats, labels: list[str], strength: float
+        cls,
+        texts: list[str],
+        labels: list[str],
+        encode: Callable[[list[str]], Floats],
+        strength: float,
     ) -> TopicModel:
-        """Train on labelled texts.
+        """Train on labelled texts. The words of a topic's name are one more example of it.
 
         Args:
             texts: the corrected texts.
-            vectors: their sentence vectors, shape (texts, dimensions), each of length 1.
             labels: the topic of each.
+            encode: returns texts' sentence vectors, shape (texts, dimensions), each of length 1.
             strength: inverse regularisation of the logistic regression, as sklearn's `C`.
 
         Raises:
@@ -98,10 +109,12 @@ class TopicModel:
         topics = sorted(set(labels))
         if len(topics) < 2:
             raise ValueError(f"The classifier needs at least two topics, not {len(topics)}.")
+        named = [*zip(labels, texts, strict=True), *((topic, _in_words(topic)) for topic in topics)]
+        named.sort(key=lambda example: example[0])
+        texts = [text for _, text in named]
+        vectors = encode(texts)
         index = {topic: number for number, topic in enumerate(topics)}
-        owners = np.array([index[label] for label in labels], dtype=np.int32)
-        order = np.argsort(owners, kind="stable")
-        texts, vectors, owners = [texts[i] for i in order], vectors[order], owners[order]
+        owners = np.array([index[topic] for topic, _ in named], dtype=np.int32)
 
         view = _word_view()
         seen = view.fit_transform(texts)
@@ -137,7 +150,7 @@ class TopicModel:
         votes = (1 - _WORD_SHARE) * by_vector + _WORD_SHARE * by_words
         nearest, near = self._likeness(vector)
 
-        likelihood = np.exp(_log_probabilities(votes + _LIKENESS_WEIGHT * nearest))
+        likelihood = np.exp(_log_probabilities(votes + self._likeness_weight * nearest))
         if self._ours.all():
             ours = _familiarity(votes, nearest, int(likelihood.argmax()))
         else:
@@ -211,12 +224,18 @@ def _members(owners: npt.NDArray[np.int32], topics: int) -> npt.NDArray[np.int32
     return members
 
 
+def _in_words(topic: str) -> str:
+    """Return a topic's name as words: `stretches/how_often` as "stretches how often"."""
+    return " ".join(re.findall(r"[^\W_]+", topic.lower()))
+
+
 def _word_view(words: list[str] | None = None) -> TfidfVectorizer:
-    """Return the view on a text's words; with the known ones, if given."""
+    """Return the view on a text's words and pairs of words; with the known ones, if given."""
     vocabulary = {word: number for number, word in enumerate(words)} if words else None
     return TfidfVectorizer(
         sublinear_tf=True,
         token_pattern=r"(?u)\b\w[\w']*\b",  # noqa: S106 - a pattern, no secret
+        ngram_range=(1, 2),
         vocabulary=vocabulary,
         dtype=np.float32,
     )

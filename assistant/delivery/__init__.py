@@ -1,0 +1,1 @@
+"""Tells the office about requests, by e-mail and webhook."""
