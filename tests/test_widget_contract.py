@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import json
@@ -12,7 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
+from assistant.contact.cipher import Cipher
+from assistant.privacy import Found, PersonalData, Retention
+from assistant.storage.database import engine_for, feedback, transaction
+from assistant.storage.feedback import keep_feedback
 from tests.conftest import PROJECT, Chat, Server
 
 PAGE = PROJECT / "assistant" / "channels" / "page"
@@ -164,6 +170,29 @@ def test_feedback_on_nothing_or_in_own_words_is_refused(
     chat: Chat, body: dict[str, Any], status: int
 ) -> None:
     assert give(chat, **body).status_code == status
+
+
+def test_feedback_leaves_with_all_else_that_is_exported_erased_and_purged(tmp_path: Path) -> None:
+    engine = engine_for(f"sqlite:///{tmp_path / 'feedback.db'}")
+    data = PersonalData(engine, Cipher([base64.urlsafe_b64encode(b"k" * 32).decode()]))
+    found = Found(frozenset({"web-one"}), frozenset())
+
+    def give_all() -> None:
+        with transaction(engine) as connection:
+            keep_feedback(connection, "web-one", "message-1", "diet/gluten", False, "unclear")
+            keep_feedback(connection, "web-two", "message-1", "office/hours", True, "")
+
+    def left() -> list[str]:
+        with engine.connect() as connection:
+            return list(connection.execute(sa.select(feedback.c.topic)).scalars())
+
+    give_all()
+    (exported,) = data.export(found)["feedback"]["web-one"]
+    assert (exported["topic"], exported["reason"]) == ("diet/gluten", "unclear")
+    data.erase(found)
+    assert left() == ["office/hours"]
+    data.purge(Retention(handled=30, request=180, transcript=0))
+    assert left() == []
 
 
 def test_a_private_chat_keeps_no_feedback(server: Server) -> None:
