@@ -8,10 +8,10 @@ READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 export HOST PORT
 
-.PHONY: help run test check train chat eval bench lint clean
+.PHONY: help run test check train chat eval bench widget lighthouse screenshots lint clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: $(READY) ## train if needed and serve the assistant (HOST=, PORT=)
 	@exec $(BIN)/assistant serve
@@ -20,6 +20,7 @@ test: $(READY_DEV) ## lint, types, content checks and all tests
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/assistant check
+	@deploy/browser > /dev/null
 	@$(BIN)/pytest $(ARGS)
 
 check: $(READY_DEV) ## check all content: every problem with its file and line
@@ -37,6 +38,16 @@ eval: $(READY) ## measure understanding: DATA=file.tsv [JSON=out.json] [TYPOS=se
 
 bench: $(READY_DEV) ## measure speed and memory beside the stock Rasa configuration
 	@$(BIN)/python -m bench.beside_stock $(ARGS)
+
+widget: ## build the chat widget into the package (needs Node 18 or newer)
+	@cd widget && npm install --silent --no-audit --no-fund && npm run --silent build
+
+lighthouse: $(READY_DEV) ## measure what the widget costs a page (needs Node and `make run`; URL=)
+	@cd bench/widget && npm install --silent --no-audit --no-fund && node measure.mjs $(URL)
+	@$(BIN)/python -m bench.widget.interaction $(URL)
+
+screenshots: $(READY_DEV) ## make the pictures in docs/images/
+	@$(BIN)/python -m docs.images.make
 
 lint: $(READY_DEV) ## put the code into its form and mend what can be mended
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -25,6 +25,7 @@ from assistant.storage.database import (
     ended_sessions,
     outbox,
 )
+from assistant.storage.feedback import erase_feedback, erase_feedback_before, read_feedback
 from assistant.storage.transcripts import erase_events_before, erase_transcript, read_transcript
 
 logger = logging.getLogger(__name__)
@@ -149,6 +150,9 @@ class PersonalData:
                 "requests": [self._exported(connection, row) for row in requests],
                 "drafts": [self._opened(row.sealed) for row in drafts],
                 "conversations": conversations,
+                "feedback": {
+                    name: read_feedback(connection, name) for name in sorted(found.conversations)
+                },
             }
             records.leave_receipt(
                 connection,
@@ -169,6 +173,7 @@ class PersonalData:
             for name in found.conversations:
                 drafts += records.erase_conversation(connection, name)[1]
                 events += erase_transcript(connection, name)
+                erase_feedback(connection, name)
             for row in connection.execute(
                 sa.select(contact_requests)
                 .where(contact_requests.c.number.in_(found.numbers))
@@ -191,6 +196,7 @@ class PersonalData:
         events = self._purge_events(now - retention.transcript * _DAY)
         with stored(self._engine) as connection:
             connection.execute(sa.delete(ended_sessions).where(ended_sessions.c.expires_at < now))
+            erase_feedback_before(connection, now - retention.transcript * _DAY)
             deleted = Deleted(
                 # Their history and their rows in the outbox go with them.
                 requests=connection.execute(sa.delete(contact_requests).where(over)).rowcount,

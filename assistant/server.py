@@ -85,6 +85,12 @@ def build_app(settings: Settings, model: Path) -> Sanic:
         # Rasa's own greeting stands at /; people are better off at the chat.
         return redirect("/webchat/") if request.path == "/" else None
 
+    @app.on_response
+    async def keep_preflight(request: Request, response: HTTPResponse) -> None:
+        # Rasa's CORS layer answers OPTIONS alone; without this a browser asks before every message.
+        if request.method == "OPTIONS" and "access-control-allow-origin" in response.headers:
+            response.headers["Access-Control-Max-Age"] = "7200"
+
     @app.before_server_start
     async def load(app: Sanic, loop: AbstractEventLoop) -> None:
         app.ctx.agent = load_agent(model, endpoints)

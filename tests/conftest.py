@@ -150,9 +150,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start_server(folder: Path, **environment: str) -> Server:
+EMBEDDING_SITE = f"http://localhost:{free_port()}"
+"""The origin of a site that embeds the chat."""
+
+
+def start_server(folder: Path, port: int = 0, **environment: str) -> Server:
     """Start `assistant serve` and wait until it is ready."""
-    port = free_port()
+    port = port or free_port()
     log = folder / "server.log"
     variables = {
         **os.environ,
@@ -163,7 +167,7 @@ def start_server(folder: Path, **environment: str) -> Server:
         "WEBCHAT_SESSION_BURST": "1000",
         "WEBCHAT_ADDRESS_RATE": "10000",
         "WEBCHAT_ADDRESS_BURST": "10000",
-        "WEBCHAT_ORIGINS": "https://practice.example",
+        "WEBCHAT_ORIGINS": f"https://practice.example,{EMBEDDING_SITE}",
         **environment,
     }
     command = [sys.executable, "-m", "assistant.command_line", "serve"]

@@ -79,6 +79,7 @@ async def converse(
     conversation_id: str,
     text: str,
     seconds: float,
+    message_id: str | None = None,
 ) -> list[Message]:
     """Hand a visitor's text to Rasa and return its answer: always at least one message.
 
@@ -87,12 +88,19 @@ async def converse(
         conversation_id: whose conversation.
         text: the cleaned text; may be empty.
         seconds: how long Rasa may take before the visitor gets an apology.
+        message_id: what the conversation knows the message by; made up if there is none.
     """
     if not text:
         return notice(EMPTY)
     advice = advice_for(text)
     replies = CollectedReplies()
-    message = UserMessage(text, replies, conversation_id, input_channel=CollectedReplies.name())
+    message = UserMessage(
+        text,
+        replies,
+        conversation_id,
+        input_channel=CollectedReplies.name(),
+        message_id=message_id,
+    )
     try:
         await asyncio.wait_for(handle(message), timeout=seconds)
     except asyncio.TimeoutError:

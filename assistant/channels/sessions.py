@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import jwt
 
+from assistant.storage.private_conversations import PRIVATE
+
 _AUDIENCE = "webchat"
 _ALGORITHM = "HS256"
 
@@ -40,10 +42,16 @@ class SessionSigner:
         self._secret = secret
         self._life = life
 
-    def mint(self) -> tuple[str, Session]:
-        """Return a token and the new session that it stands for."""
+    def mint(self, private: bool = False) -> tuple[str, Session]:
+        """Return a token and the new session that it stands for.
+
+        Args:
+            private: whether nothing of its conversation may be stored.
+        """
         now = dt.datetime.now(dt.timezone.utc).replace(microsecond=0)
-        session = Session(f"web-{secrets.token_urlsafe(18)}", now + self._life)
+        session = Session(
+            f"{PRIVATE if private else 'web-'}{secrets.token_urlsafe(18)}", now + self._life
+        )
         claims = {
             "sub": session.conversation_id,
             "aud": _AUDIENCE,

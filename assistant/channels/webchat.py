@@ -9,12 +9,11 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
-import mimetypes
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from cachetools import TTLCache
 from rasa.core.channels.channel import InputChannel, UserMessage
 from rasa.shared.core.events import BotUttered, UserUttered
 from rasa.shared.core.trackers import DialogueStateTracker
@@ -22,30 +21,28 @@ from sanic import Blueprint
 from sanic.request import Request
 from sanic.response import HTTPResponse, raw, redirect
 
-from assistant.channels.conversation import Message, as_messages, converse
+from assistant.channels.conversation import TROUBLE, Message, as_messages, converse, notice
 from assistant.channels.message_text import LONGEST_MESSAGE, UnreadableTextError, clean
+from assistant.channels.page_files import page_file
 from assistant.channels.rate_limit import RateLimit
+from assistant.channels.sent_messages import SentMessages, is_message_id
 from assistant.channels.sessions import InvalidSession, Session, SessionSigner
 from assistant.contact.desk import contact_desk
 from assistant.safety.advice import advice_for
 from assistant.safety.counter import RedFlagCounter
 from assistant.settings import Settings, load_settings
-from assistant.storage.database import empty_log, engine_for
+from assistant.storage.database import empty_log, engine_for, transaction
 from assistant.storage.ended_sessions import EndedSessions
+from assistant.storage.feedback import erase_feedback, keep_feedback
+from assistant.storage.private_conversations import is_private
 
 logger = logging.getLogger(__name__)
 
 LARGEST_BODY = 16_384  # bytes
+_MOST_ENDED = 20_000  # private sessions that were ended and whose tokens have time left
 
-_PAGE = Path(__file__).parent / "page"
-_PAGE_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-        "img-src 'self' https:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
+FEEDBACK_REASONS = ("not_my_question", "unclear", "wrong", "too_long")
+"""Why an answer did not help: to choose from, so that nothing personal can be written there."""
 
 
 def json_response(
@@ -83,8 +80,11 @@ class WebChat(InputChannel):
         self._signer = SessionSigner(settings.secret, life)
         self._per_session = RateLimit(settings.session_rate, settings.session_burst)
         self._per_address = RateLimit(settings.address_rate, settings.address_burst)
-        self._ended = EndedSessions(engine_for(settings.database_url))
-        self._red_flags = RedFlagCounter(engine_for(settings.database_url))
+        self._engine = engine_for(settings.database_url)
+        self._ended = EndedSessions(self._engine)
+        self._ended_private: TTLCache[str, bool] = TTLCache(_MOST_ENDED, life.total_seconds())
+        self._sent = SentMessages()
+        self._red_flags = RedFlagCounter(self._engine)
 
     @classmethod
     def name(cls) -> str:
@@ -119,7 +119,7 @@ class WebChat(InputChannel):
         async def open_session(request: Request) -> HTTPResponse:
             self._admit(request)
             agent = _ready_agent(request)
-            token, session = self._signer.mint()
+            token, session = self._signer.mint(private=_wants_private(request))
             body = {
                 "token": token,
                 "conversation_id": session.conversation_id,
@@ -136,9 +136,9 @@ class WebChat(InputChannel):
             async with agent.lock_store.lock(session.conversation_id):
                 contact_desk().erase(session.conversation_id)
                 await agent.tracker_store.erase(session.conversation_id)
-                empty_log(engine_for(self._settings.database_url))
                 # Last, so that whoever got an error can try again.
-                self._ended.add(session.conversation_id, session.expires_at.timestamp())
+                self._end(session)
+                empty_log(self._engine)
             return raw(b"", status=204)
 
         @blueprint.post("/messages")
@@ -154,7 +154,7 @@ class WebChat(InputChannel):
                     raise
                 logger.warning("Advice is given although %s", error or type(error).__name__)
                 messages = advice
-            self._red_flags.count(_words_of(body), messages)
+                self._red_flags.count(_words_of(body), messages)
             return json_response({"messages": messages})
 
         @blueprint.get("/messages")
@@ -165,6 +165,13 @@ class WebChat(InputChannel):
             history = await _history(agent, session.conversation_id)
             return json_response({"messages": [*await _opening(agent), *history]})
 
+        @blueprint.post("/feedback")
+        async def take_feedback(request: Request) -> HTTPResponse:
+            self._admit(request)
+            session = self._session(request)
+            await self._keep_feedback(session, _body(request), _ready_agent(request))
+            return raw(b"", status=204)
+
         @blueprint.get("/")
         async def lead_to_page(request: Request) -> HTTPResponse:
             # Sanic takes /webchat for it; the page's own addresses need the slash at the end.
@@ -172,7 +179,10 @@ class WebChat(InputChannel):
 
         @blueprint.get("/<name:str>")
         async def show_file(request: Request, name: str) -> HTTPResponse:
-            return _page_file(name or "index.html")
+            file = page_file(request, name or "index.html")
+            if file is None:
+                raise failure(404)
+            return file
 
         return blueprint
 
@@ -189,13 +199,29 @@ class WebChat(InputChannel):
         """
         session = self._session(request)
         agent = _ready_agent(request)
-        text = await _text_of(body, session, agent)
-        wait = self._per_session.wait(session.conversation_id)
-        if wait:
-            raise _too_fast(wait)
-        return await converse(
-            on_new_message, session.conversation_id, text, self._settings.answer_seconds
-        )
+        message_id = _message_id(body)
+
+        async def make() -> list[Message]:
+            known = message_id and await _answer_to(agent, session.conversation_id, message_id)
+            if known:
+                return known
+            text = await _text_of(body, session, agent)
+            wait = self._per_session.wait(session.conversation_id)
+            if wait:
+                raise _too_fast(wait)
+            messages = await converse(
+                on_new_message,
+                session.conversation_id,
+                text,
+                self._settings.answer_seconds,
+                message_id,
+            )
+            self._red_flags.count(_words_of(body), messages)
+            return messages
+
+        if message_id is None:
+            return await make()
+        return await self._sent.answer(session.conversation_id, message_id, make)
 
     def _admit(self, request: Request) -> None:
         """Refuse foreign sites and hasty addresses.
@@ -229,7 +255,7 @@ class WebChat(InputChannel):
             if scheme.lower() != "bearer" or not token:
                 raise InvalidSession("There is no bearer token.")
             session = self._signer.verify(token.strip())
-            if session.conversation_id in self._ended:
+            if self._is_over(session):
                 raise InvalidSession("The session was ended.")
         except InvalidSession:
             raise ChatError(
@@ -238,6 +264,51 @@ class WebChat(InputChannel):
                 "The session is missing, unknown or over. Start a new one with POST /webchat/session.",
             ) from None
         return session
+
+    def _is_over(self, session: Session) -> bool:
+        if is_private(session.conversation_id):
+            return session.conversation_id in self._ended_private
+        return session.conversation_id in self._ended
+
+    def _end(self, session: Session) -> None:
+        """End a session and forget what is kept of it beside the conversation."""
+        self._sent.forget(session.conversation_id)
+        if is_private(session.conversation_id):
+            self._ended_private[session.conversation_id] = True
+        else:
+            with transaction(self._engine) as connection:
+                erase_feedback(connection, session.conversation_id)
+            self._ended.add(session.conversation_id, session.expires_at.timestamp())
+
+    async def _keep_feedback(self, session: Session, body: dict[str, Any], agent: Any) -> None:
+        """Keep what a visitor thought of an answer.
+
+        Raises:
+            ChatError: 400, 404 or 409.
+        """
+        helpful, reason = body.get("helpful"), body.get("reason", "")
+        if (
+            body.keys() - {"id", "helpful", "reason"}
+            or not isinstance(helpful, bool)
+            or reason not in ("", *FEEDBACK_REASONS)
+        ):
+            raise ChatError(
+                400,
+                "malformed",
+                'Send {"id": "...", "helpful": true or false} and, if you like, a "reason": '
+                f"{', '.join(FEEDBACK_REASONS)}.",
+            )
+        if is_private(session.conversation_id):
+            raise ChatError(
+                409, "private_chat", "Nothing of a private chat is kept, not even this."
+            )
+        message_id = _message_id(body)
+        answer = message_id and await _answer_to(agent, session.conversation_id, message_id)
+        if not message_id or not answer:
+            raise ChatError(404, "not_found", "There is no answer to a message of that id.")
+        topic = str(answer[-1]["metadata"].get("topic", ""))
+        with transaction(self._engine) as connection:
+            keep_feedback(connection, session.conversation_id, message_id, topic, helpful, reason)
 
 
 def failure(status: int) -> ChatError:
@@ -304,6 +375,36 @@ def _advice(body: dict[str, Any]) -> list[Message]:
     return as_messages(advice_for(_words_of(body)) or {})
 
 
+def _wants_private(request: Request) -> bool:
+    """Whether a new session shall be private; the body may be left out.
+
+    Raises:
+        ChatError: 400 or 413.
+    """
+    body = _body(request) if request.body else {}
+    private = body.get("private", False)
+    if body.keys() - {"private"} or not isinstance(private, bool):
+        raise ChatError(
+            400, "malformed", 'Send no body, or {"private": true} or {"private": false}.'
+        )
+    return private
+
+
+def _message_id(body: dict[str, Any]) -> str | None:
+    """Return the id that the browser gave to a message; None if it gave none.
+
+    Raises:
+        ChatError: 400.
+    """
+    if "id" not in body:
+        return None
+    if not is_message_id(body["id"]):
+        raise ChatError(
+            400, "malformed", "'id' must be 8 to 64 letters, digits, hyphens or underscores."
+        )
+    return str(body["id"])
+
+
 async def _text_of(body: dict[str, Any], session: Session, agent: Any) -> str:
     """Return the text that a message body stands for.
 
@@ -311,10 +412,12 @@ async def _text_of(body: dict[str, Any], session: Session, agent: Any) -> str:
         ChatError: 400 or 413.
     """
     keys = [key for key in ("text", "postback") if key in body]
-    unknown = body.keys() - {"text", "postback"}
+    unknown = body.keys() - {"text", "postback", "id"}
     if len(keys) != 1 or unknown:
         raise ChatError(
-            400, "malformed", 'Send either {"text": "..."} or {"postback": "..."} and nothing else.'
+            400,
+            "malformed",
+            'Send either {"text": "..."} or {"postback": "..."}, with an "id" if you like.',
         )
     value = body[keys[0]]
     if not isinstance(value, str):
@@ -357,10 +460,32 @@ async def _history(agent: Any, conversation_id: str) -> list[Message]:
     messages: list[Message] = []
     for event in tracker.events if tracker else []:
         if isinstance(event, UserUttered) and event.text:
-            messages.append({"text": event.text, "buttons": [], "metadata": {}, "from": "visitor"})
+            messages.append(
+                {
+                    "text": event.text,
+                    "buttons": [],
+                    "metadata": {},
+                    "from": "visitor",
+                    "id": event.message_id,
+                }
+            )
         elif isinstance(event, BotUttered):
             messages.extend(as_messages(event.message()))
     return messages
+
+
+async def _answer_to(agent: Any, conversation_id: str, message_id: str) -> list[Message]:
+    """Return what was answered to a message of that id; nothing if it has not come before."""
+    answer: list[Message] = []
+    found = False
+    for message in await _history(agent, conversation_id):
+        if message.get("from") == "visitor":
+            if found:
+                break
+            found = message["id"] == message_id
+        elif found:
+            answer.append(message)
+    return answer or (notice(TROUBLE) if found else [])
 
 
 async def _opening(agent: Any) -> list[Message]:
@@ -374,14 +499,3 @@ def _too_fast(wait: int) -> ChatError:
     return ChatError(
         429, "too_fast", f"Too many messages. Please wait {wait} seconds.", retry_after=wait
     )
-
-
-def _page_file(name: str) -> HTTPResponse:
-    path = _PAGE / name
-    if "/" in name or name.startswith(".") or not path.is_file():
-        raise failure(404)
-    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    if kind.startswith("text/") or kind.endswith("javascript"):
-        kind += "; charset=utf-8"
-    headers = {**_PAGE_HEADERS, "Cache-Control": "no-cache"}
-    return raw(path.read_bytes(), content_type=kind, headers=headers)

@@ -37,6 +37,17 @@ red_flag_counts = sa.Table(
     sa.Column("count", sa.Integer, nullable=False),
 )
 
+feedback = sa.Table(
+    "feedback",
+    metadata,
+    sa.Column("conversation_id", sa.String(64), primary_key=True),
+    sa.Column("message_id", sa.String(64), primary_key=True),  # what was answered
+    sa.Column("topic", sa.Text, nullable=False),
+    sa.Column("helpful", sa.Boolean, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("given_at", sa.Float, nullable=False),
+)
+
 contact_drafts = sa.Table(
     "contact_drafts",
     metadata,

@@ -76,7 +76,9 @@ class FollowUps:
             if area_of(topic) in (OUT_OF_SCOPE, FOLLOW_UP):
                 continue
             rank = math.log(confidence + _FLOOR) + bonus.get(topic, 0.0)
-            rank += _BEHIND_WEIGHT * math.log(behind_by_topic.get(topic, 0.0) + _FLOOR)
+            # "I want to book" or "thanks" follows nothing: the question before it tells no more.
+            supported = behind_by_topic.get(topic, 0.0) if "/" in topic else confidence
+            rank += _BEHIND_WEIGHT * math.log(supported + _FLOOR)
             if area_of(topic) == area_of(answered[0]):
                 rank += _SAME_AREA_BONUS
             ranks[topic] = rank
