@@ -194,8 +194,8 @@ class _Text:
             for name in groups_of[term]:
                 self._terms.setdefault(name, set()).update(places)
         self._found: dict[str, list[Place]] = {}
-        self._harmless: set[int] = set()
-        self._harmless = self.covered("harmless")
+        self.harmless: set[int] = set()
+        self.harmless = self.covered("harmless")
         self._found.clear()
 
     def places(self, name: str) -> list[Place]:
@@ -204,7 +204,7 @@ class _Text:
             found = set(self._terms.get(name, ()))
             for line in self._groups[name].lines:
                 found |= {(min(p[0] for p in m), max(p[1] for p in m)) for m in self.matches(line)}
-            self._found[name] = sorted(p for p in found if self._harmless.isdisjoint(range(*p)))
+            self._found[name] = sorted(p for p in found if self.harmless.isdisjoint(range(*p)))
         return self._found[name]
 
     def covered(self, name: str) -> set[int]:
@@ -317,7 +317,7 @@ class RedFlagDetector:
         return best
 
     def plays_down(self, text: str) -> bool:
-        """Whether a text denies, supposes, asks in general, or tells of what is past or over."""
+        """Whether a text denies, supposes, asks in general, or is a figure of speech, past or well."""
         words = self._read(text)
         past, over = self._past_in(words)
         return bool(
@@ -325,7 +325,8 @@ class RedFlagDetector:
             or over
             or self._general_questions_in(words)
             or words.covered("supposition")
-            or words.covered("harmless")
+            or words.covered("all_well")
+            or words.harmless
             or words.covered("denial") - words.covered("no_denial")
         )
 
