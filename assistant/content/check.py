@@ -30,6 +30,7 @@ from assistant.content.catalogue import (
 )
 from assistant.content.examples import Example, example_files, located_examples
 from assistant.content.office import Office, OfficeFileError, load_office
+from assistant.safety.detector import CLARIFY
 
 FEWEST_EXAMPLES = 12
 LONGEST_ANSWER = 640  # characters; the most that a phone shows without scrolling far
