@@ -10,8 +10,8 @@ from pathlib import Path
 
 DATA = Path(__file__).parent / "data"
 
-RED_FLAGS = ("red_flags.tsv", *(f"red_flags_unseen_{number}.tsv" for number in (1, 2, 3)))
-NEAR_MISSES = ("near_misses.tsv", *(f"near_misses_unseen_{number}.tsv" for number in (1, 2, 3)))
+RED_FLAGS = ("red_flags.tsv", *(f"red_flags_unseen_{number}.tsv" for number in (1, 2, 3, 4)))
+NEAR_MISSES = ("near_misses.tsv", *(f"near_misses_unseen_{number}.tsv" for number in (1, 2, 3, 4)))
 
 
 def rows(*names: str) -> list[dict[str, str]]:

@@ -313,6 +313,27 @@ def test_a_flag_over_two_messages_is_seen(chat: Chat) -> None:
     check_advice(chat.say("down there"), "rf1")
 
 
+def test_an_unclear_numbness_is_asked_about_once(server: Server) -> None:
+    chat = server.open()
+    question = chat.say("numb when sitting")
+    assert {m["metadata"]["topic"] for m in question} == {"safety/clarify"}
+    assert question[0]["metadata"]["urgency"] == "urgent"
+    assert "911" in " ".join(m["text"] for m in question)
+    groin, leg = (b["payload"] for m in question for b in m["buttons"])
+    assert "safety/clarify" not in chat.topics("numb when sitting")
+    check_advice(chat.post(postback=groin).json()["messages"], "rf1")
+    other = server.open()
+    other.say("my butt goes numb when i sit")
+    messages = other.post(postback=leg).json()["messages"]
+    assert {m["metadata"]["topic"] for m in messages} == {"symptoms/numbness_tingling"}
+
+
+def test_the_second_net_finds_what_no_pattern_does(chat: Chat, detector: RedFlagDetector) -> None:
+    text = "a needle tip is lodged inside me since the session, what now"
+    assert detector.scan(text) is None
+    check_advice(chat.say(text), "rf10")
+
+
 def test_after_the_advice_the_talk_can_go_on(chat: Chat) -> None:
     messages = chat.say("numb down there and cant pee")
     payloads = {b["title"]: b["payload"] for m in messages for b in m["buttons"]}

@@ -14,6 +14,7 @@ from typing import Any
 
 from assistant.content.catalogue import Answer, Catalogue, LiveCatalogue, Source, Variation
 from assistant.content.office import OfficeFileError, load_office
+from assistant.safety.detector import CLARIFY
 from assistant.settings import office_file, project_folder
 from assistant.storage.kept_events import STORED_TEXT
 
@@ -24,6 +25,13 @@ _CALL_911 = {"title": "Call 911", "payload": "tel:911"}
 _CALL_988 = {"title": "Call 988", "payload": "tel:988"}
 _CHECKED = {"title": "I've been checked", "payload": "I have been checked by a doctor already"}
 _NOT_THIS = {"title": "It's not this", "payload": "That is not what I have"}
+_WHERE_NUMB = [
+    {"title": "Groin or private parts", "payload": "My groin or private parts are numb"},
+    {
+        "title": "Leg or foot",
+        "payload": "Is numbness or tingling in the leg or foot normal with sciatica?",
+    },
+]
 
 
 class AnswerBook:
@@ -102,6 +110,8 @@ class AnswerBook:
 
 def _safety_buttons(answer: Answer) -> list[dict[str, str]]:
     """Return the buttons of advice on a red flag: never booking, never a stretch."""
+    if answer.name == CLARIFY:
+        return _WHERE_NUMB
     if answer.urgency == "crisis":
         return [_CALL_988, _CALL_911]
     if answer.urgency == "emergency":

@@ -13,15 +13,16 @@ from rasa.shared.core.trackers import DialogueStateTracker
 from rasa.shared.nlu.constants import TEXT
 from rasa.shared.nlu.training_data.message import Message
 
-from assistant.safety.detector import SAFETY_AREA, RedFlag, RedFlagDetector, load_detector
+from assistant.safety.detector import CLARIFY, SAFETY_AREA, RedFlag, RedFlagDetector, load_detector
 from assistant.settings import project_folder
+from assistant.understanding.follow_ups import answered_topics
 from assistant.understanding.results import area_of, ranked_topics, set_result
 from assistant.understanding.topic_classifier import TopicClassifier
 from assistant.understanding.topic_model import TopicScore
 
-# The classifier alone is a second net: it alarms only when no ordinary topic comes near.
-_SURE_CONFIDENCE = 0.8
-_NEXT_AT_MOST = 0.25  # of the first one's confidence
+# The classifier alone is a second net; measured, see docs/safety.md.
+_SURE_CONFIDENCE = 0.6  # of all red flags together
+_OTHER_AT_MOST = 0.5  # of that: the likeliest ordinary topic
 _SHORT = 8  # words; so short a message may be the second half of the one before
 
 
@@ -63,11 +64,11 @@ class RedFlags(GraphComponent, IntentClassifier):
             if flag is not None:
                 others = [score for score in ranking if score.topic != flag.topic]
                 set_result(message, [TopicScore(flag.topic, 1.0), *others], areas)
-            elif (
-                ranking
-                and area_of(ranking[0].topic) == SAFETY_AREA
-                and (not _is_sure(ranking) or self._detector.denies(text))
-            ):
+            elif _is_sure(ranking) and not self._detector.plays_down(text):
+                set_result(message, _safety_first(ranking), areas)
+            elif self._is_to_clarify(text, tracker):
+                set_result(message, [TopicScore(CLARIFY, 1.0), *ranking], areas)
+            elif ranking and area_of(ranking[0].topic) == SAFETY_AREA:
                 others = [score for score in ranking if area_of(score.topic) != SAFETY_AREA]
                 set_result(message, others or ranking, areas)
         return messages
@@ -79,9 +80,18 @@ class RedFlags(GraphComponent, IntentClassifier):
             return flag
         return self._detector.scan(f"{before}. {text}")
 
+    def _is_to_clarify(self, text: str, tracker: DialogueStateTracker | None) -> bool:
+        return self._detector.is_unclear(text) and answered_topics(tracker)[:1] != [CLARIFY]
+
 
 def _is_sure(ranking: list[TopicScore]) -> bool:
-    """Whether the classifier alone may alarm."""
-    first = ranking[0].confidence
+    """Whether the classifier alone may alarm: all red flags together against the likeliest other topic."""
+    alarm = sum(score.confidence for score in ranking if area_of(score.topic) == SAFETY_AREA)
     ordinary = max((s.confidence for s in ranking if area_of(s.topic) != SAFETY_AREA), default=0.0)
-    return first >= _SURE_CONFIDENCE and ordinary <= _NEXT_AT_MOST * first
+    return alarm >= _SURE_CONFIDENCE and ordinary <= _OTHER_AT_MOST * alarm
+
+
+def _safety_first(ranking: list[TopicScore]) -> list[TopicScore]:
+    """Return a ranking with the likeliest red flag first, and certain."""
+    first = next(score for score in ranking if area_of(score.topic) == SAFETY_AREA)
+    return [TopicScore(first.topic, 1.0), *(score for score in ranking if score != first)]

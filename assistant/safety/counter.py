@@ -33,11 +33,11 @@ class RedFlagCounter:
             messages: the answer, as the web chat sends it.
         """
         topics = (str(message["metadata"].get("topic", "")) for message in messages)
-        topic = next((t for t in topics if t.startswith(f"{SAFETY_AREA}/")), None)
-        if topic is None:
-            return
         detector = load_detector(project_folder())
-        rule = topic.removeprefix(f"{SAFETY_AREA}/")
+        areas = (topic.partition("/") for topic in topics)
+        rule = next((key for area, _, key in areas if area == SAFETY_AREA), None)
+        if rule not in detector.rules:  # no advice, or the question back
+            return
         flag = detector.scan(text)
         level = flag.level if flag and flag.rule == rule else detector.mildest_level(rule)
         self._thread.submit(self._add, rule, level)

@@ -26,6 +26,9 @@ LEVELS = ("soon", "today", "emergency_room", "crisis", "emergency_911")
 SAFETY_AREA = "safety"
 """The area of topics that are advice on red flags."""
 
+CLARIFY = f"{SAFETY_AREA}/clarify"
+"""The topic of the question back when a text is unclear."""
+
 _FILE = "data/safety/red_flags.yml"
 _WITHIN = 14  # words from the first to the last of a rule's line, unless the line says otherwise
 _GROUP_WITHIN = 6  # the same for a combination inside a group
@@ -191,8 +194,8 @@ class _Text:
             for name in groups_of[term]:
                 self._terms.setdefault(name, set()).update(places)
         self._found: dict[str, list[Place]] = {}
-        self._harmless: set[int] = set()
-        self._harmless = self.covered("harmless")
+        self.harmless: set[int] = set()
+        self.harmless = self.covered("harmless")
         self._found.clear()
 
     def places(self, name: str) -> list[Place]:
@@ -201,7 +204,7 @@ class _Text:
             found = set(self._terms.get(name, ()))
             for line in self._groups[name].lines:
                 found |= {(min(p[0] for p in m), max(p[1] for p in m)) for m in self.matches(line)}
-            self._found[name] = sorted(p for p in found if self._harmless.isdisjoint(range(*p)))
+            self._found[name] = sorted(p for p in found if self.harmless.isdisjoint(range(*p)))
         return self._found[name]
 
     def covered(self, name: str) -> set[int]:
@@ -267,6 +270,7 @@ class RedFlagDetector:
         self._rules = tuple(
             self._rule(str(name), entry) for name, entry in document["red_flags"].items()
         )
+        self._unclear = self._rule("unclear", document["unclear"])
         self._groups_of: dict[tuple[str, ...], list[str]] = {}
         for name, group in self._groups.items():
             for term in group.terms:
@@ -312,10 +316,30 @@ class RedFlagDetector:
                     break
         return best
 
-    def denies(self, text: str) -> bool:
-        """Whether a text denies anything ("no fever, no numbness")."""
+    def plays_down(self, text: str) -> bool:
+        """Whether a text denies, supposes, asks in general, or is a figure of speech, past or well."""
         words = self._read(text)
-        return bool(words.covered("denial") - words.covered("no_denial"))
+        past, over = self._past_in(words)
+        return bool(
+            past
+            or over
+            or self._general_questions_in(words)
+            or words.covered("supposition")
+            or words.covered("all_well")
+            or words.harmless
+            or words.covered("denial") - words.covered("no_denial")
+        )
+
+    def is_unclear(self, text: str) -> bool:
+        """Whether only a question back can tell if a text holds a red flag ("numb when I sit")."""
+        words = self._read(text)
+        past, over = self._past_in(words)
+        elsewhere = past | over | self._general_questions_in(words)
+        return any(
+            self._is_meant(words, self._unclear, match, elsewhere)
+            for _, line in self._unclear.lines
+            for match in words.matches(line)
+        )
 
     def _read(self, text: str) -> _Text:
         return _Text(text, self._vocabulary, self._groups, self._groups_of)
