@@ -19,7 +19,7 @@ NAME = "Xanthippe Vauquelin"
 PHONE = "(747) 555-0188"
 EMAIL = "xanthippe.canary@example.com"
 NOTE = "Purple walrus statue at the door"
-TIME = "Thursdays at 4:47"
+TIME = "Thursdays at 4:47 sharpish"
 OUTSIDE_NAME = "Zebulon Quixley"
 OUTSIDE_PHONE = "747-555-0166"
 OUTSIDE_EMAIL = "quixley.outside@example.com"
@@ -29,7 +29,7 @@ ABANDONED = "Ferdinanda Gribblewick"
 # Each in the forms in which it could stand somewhere.
 CANARIES = [
     "xanthippe", "vauquelin", "7475550188", "555-0188", "555 0188", "xanthippe.canary", "walrus",
-    "4:47", "zebulon", "quixley", "7475550166", "555-0166", "555 0166", "nowhere", "ferdinanda",
+    "sharpish", "zebulon", "quixley", "7475550166", "555-0166", "555 0166", "nowhere", "ferdinanda",
     "gribblewick", "747-5501", "wallpaper",
 ]  # fmt: skip
 

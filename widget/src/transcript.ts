@@ -16,6 +16,7 @@ export class Transcript {
   readonly log: HTMLElement;
   readonly #waiting: HTMLElement;
   #isQuiet = false;
+  #loudAgain?: ReturnType<typeof setTimeout>;
 
   constructor(
     readonly strings: Strings,
@@ -54,7 +55,10 @@ export class Transcript {
     const shown: HTMLElement[] = [];
     // An emergency interrupts what is being read; all else waits for its turn.
     const isAlarm = messages.some(({ metadata }) => /^(emergency|crisis)$/.test(metadata?.urgency ?? ""));
-    if (!this.#isQuiet) this.log.setAttribute("aria-live", isAlarm ? "assertive" : "polite");
+    if (!this.#isQuiet) {
+      clearTimeout(this.#loudAgain);
+      this.log.setAttribute("aria-live", isAlarm ? "assertive" : "polite");
+    }
     for (const message of messages) {
       const urgency = message.from ? undefined : message.metadata?.urgency;
       if (!urgency || urgency !== level) {
@@ -92,13 +96,12 @@ export class Transcript {
 
   /** Show all again without reading it out. */
   quietly(show: () => void): void {
+    clearTimeout(this.#loudAgain);
     this.#isQuiet = true;
     this.log.setAttribute("aria-live", "off");
     show();
-    setTimeout(() => {
-      this.#isQuiet = false;
-      this.log.setAttribute("aria-live", "polite");
-    }, 500);
+    this.#isQuiet = false;
+    this.#loudAgain = setTimeout(() => this.log.setAttribute("aria-live", "polite"), 500);
   }
 
   /** Bring the last message into view. */
