@@ -39,7 +39,7 @@ _NEAREST = 3  # examples whose mean cosine counts for our field
 _LEAST = 1e-9
 
 # Training of the logistic regression; going on for longer changed no figure.
-_ITERATIONS = 60
+_ITERATIONS = 40
 _TOLERANCE = 1e-5  # largest slope of the mean loss that counts as its minimum
 
 
