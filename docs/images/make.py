@@ -37,6 +37,7 @@ def states(chat: ChatPage) -> list[bytes]:
     chat.ask("does acupuncture help sciatica?")
     taken.append(shot())
     chat.ask("I want to book an appointment")
+    chat.ask("yes")
     taken.append(shot())
     chat.ask("I can't feel my groin and cannot pee since this morning")
     taken.append(shot())
