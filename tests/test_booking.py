@@ -42,6 +42,17 @@ def bare_server(
         stop_server(server)
 
 
+@pytest.fixture(scope="session")
+def postgres_server(
+    model: Path, postgres: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A server of the invented practice, on PostgreSQL."""
+    with postgres_database(postgres) as url:
+        server = start_server(tmp_path_factory.mktemp("postgres_server"), DATABASE_URL=url)
+        yield server
+        stop_server(server)
+
+
 class Talk:
     """One conversation, and what the database holds of it."""
 
@@ -140,12 +151,22 @@ def test_there_are_sixty_conversations_and_more() -> None:
     assert len(set(names)) == len(names) >= 60
 
 
-@pytest.mark.parametrize("written", CONVERSATIONS, ids=lambda written: written["name"])
+SERVERS = {"example": ("server", "postgres_server"), "bare": ("bare_server",)}
+"""Where a conversation is held, by the office that it is written for."""
+
+
+@pytest.mark.parametrize(
+    ("written", "server_name"),
+    [
+        pytest.param(written, name, id=f"{written['name']} ({name})")
+        for written in CONVERSATIONS
+        for name in SERVERS[written.get("office", "example")]
+    ],
+)
 def test_a_written_conversation(
-    written: dict[str, Any], server: Server, request: pytest.FixtureRequest
+    written: dict[str, Any], server_name: str, request: pytest.FixtureRequest
 ) -> None:
-    bare = written.get("office", "example") == "bare"
-    talk = Talk(request.getfixturevalue("bare_server") if bare else server)
+    talk = Talk(request.getfixturevalue(server_name))
     try:
         begin(talk, written.get("from", ""))
         for turn in written["turns"]:

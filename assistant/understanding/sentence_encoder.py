@@ -57,7 +57,7 @@ class SentenceEncoder:
         A vector is the mean over the text's word pieces, leaving out those of a single character:
         punctuation, "i" and "a" say nothing of the topic (measured, see docs/understanding.md).
 
-        Only texts of one length go through the model together. That is four times as fast as one by
+        Only texts of one length go through the model together. That is twice as fast as one by
         one, and a text has the same vector at training and when a visitor writes.
         """
         vectors = np.zeros((len(texts), self.dimensions), dtype=np.float32)
