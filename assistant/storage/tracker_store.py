@@ -8,7 +8,6 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-import sqlalchemy as sa
 from rasa.core.brokers.broker import EventBroker
 from rasa.core.tracker_store import SQLTrackerStore
 from rasa.shared.core.domain import Domain
@@ -17,8 +16,9 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
 from assistant.settings import load_settings
-from assistant.storage.database import engine_for
+from assistant.storage.database import engine_for, transaction
 from assistant.storage.kept_events import kept_events
+from assistant.storage.transcripts import erase_transcript
 
 
 class ConversationStore(SQLTrackerStore):
@@ -73,9 +73,5 @@ class ConversationStore(SQLTrackerStore):
 
     async def erase(self, conversation_id: str) -> int:
         """Delete all that is stored of a conversation; return how many events there were."""
-        with self.session_scope() as session:
-            result = session.execute(
-                sa.delete(self.SQLEvent).where(self.SQLEvent.sender_id == conversation_id)
-            )
-            session.commit()
-        return int(result.rowcount)
+        with transaction(self.engine) as connection:
+            return erase_transcript(connection, conversation_id)
