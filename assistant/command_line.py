@@ -63,18 +63,23 @@ def serve(
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = dataclasses.replace(settings, **given)  # type: ignore[arg-type]
     _quiet()
+    from assistant.content.office import load_office
     from assistant.server import check_port
+    from assistant.start import check_combination
+    from assistant.training import model_path
 
     check_port(settings.host, settings.port)
-    _check_office()
-    model = _trained()
+    check_combination(settings, load_office(office_file()))
+    model = _trained() if settings.train_at_start else model_path(project_folder())
     from assistant.agent import ModelError
+    from assistant.model_seal import SealError
+    from assistant.self_test import SelfTestError
     from assistant.server import serve as run
 
     typer.echo("Starting; loading the model takes some seconds.")
     try:
         run(settings, model, typer.echo)
-    except ModelError as error:
+    except (ModelError, SealError, SelfTestError) as error:
         _stop(str(error))
 
 

@@ -12,7 +12,9 @@ from typing import Any
 
 from rasa.core.channels.channel import OutputChannel, UserMessage
 
+from assistant.processor import TurnNotStoredError
 from assistant.safety.advice import advice_for
+from assistant.storage.database import StorageError
 from assistant.storage.kept_events import STORED_TEXT
 
 logger = logging.getLogger(__name__)
@@ -24,6 +26,7 @@ TROUBLE = (
     "I'm sorry, something went wrong on my side and I could not answer. Please try again, or "
     "contact the office. In an emergency, call 911."
 )
+_ADVICE_SECONDS = 3.0
 EMPTY = "I got an empty message. Please type your question."
 
 
@@ -101,10 +104,19 @@ async def converse(
         input_channel=CollectedReplies.name(),
         message_id=message_id,
     )
+    if advice:  # it is known already, so nothing may keep the visitor waiting for it
+        seconds = min(seconds, _ADVICE_SECONDS)
     try:
         await asyncio.wait_for(handle(message), timeout=seconds)
     except asyncio.TimeoutError:
         logger.error("No answer within %s seconds.", seconds)
+    except TurnNotStoredError as error:
+        # The answer is right all the same, unless the next turn would build on it.
+        logger.error("An answer could not be stored. %s", error)
+        if error.in_form:
+            replies.messages.clear()
+    except StorageError as error:
+        logger.error("A conversation could not be read. %s", error)
     except Exception:
         # Whatever it was, the visitor is told; the log has the reason, without the text.
         logger.exception("A message could not be answered.")
