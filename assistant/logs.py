@@ -55,7 +55,7 @@ _ID = re.compile(r"(?=.*[A-Za-z])(?=.*[0-9])[A-Za-z0-9-]{8,64}", re.ASCII)
 _WORD = re.compile(r"[^\W_]+")
 _REQUEST_ADDRESS = re.compile(r"https?://\S+|<Request: [^>]*>")
 _DATABASE_VALUES = re.compile(
-    r"\[parameters: .*?\]\s*(?=\n|\(Background|$)|^DETAIL: .*?$", re.DOTALL | re.MULTILINE
+    r"\[parameters: .*?\](?=\n|\Z)|^DETAIL: .*?(?=^\[SQL: |\Z)", re.DOTALL | re.MULTILINE
 )
 """What SQLAlchemy and PostgreSQL quote of the row that an error is about."""
 
@@ -248,7 +248,6 @@ def _is_place(part: str) -> bool:
 
 def _safe_exception(part: str) -> str:
     kind, colon, said = part.partition(": ")
-    said = _DATABASE_VALUES.sub("[not logged]", _REQUEST_ADDRESS.sub("[address]", said))
     return f"{kind}{colon}{_without_words(said, all_words=True)}"
 
 
@@ -260,6 +259,7 @@ def _without_words(text: str, all_words: bool) -> str:
         all_words: whether common English words are taken out, too. In our own lines they are not:
             they are ours, and quote a visitor only by what an exception says.
     """
+    text = _DATABASE_VALUES.sub("[not logged]", text)
     for words in _being_answered.get():
         pattern = _pattern(words, all_words)
         text = pattern.sub("[...]", text) if pattern else text
