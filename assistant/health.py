@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
-from sanic import Blueprint
+from sanic import Blueprint, Sanic
 from sanic.request import Request
 from sanic.response import HTTPResponse, json
 from sqlalchemy.exc import SQLAlchemyError
@@ -51,6 +52,19 @@ def health_blueprint(database_url: str) -> Blueprint:
         return json(body, status=200 if is_ready else 503)
 
     return blueprint
+
+
+async def read_gauges(app: Sanic, database_url: str) -> Mapping[str, float | None]:
+    """Read what `/metrics` shows beside the counters; what cannot be read is None."""
+    agent = getattr(app.ctx, "agent", None)
+    store = await asyncio.to_thread(_store_answers, database_url)
+    ready = agent is not None and agent.is_ready() and store and await _lock_answers(agent)
+    counts = await asyncio.to_thread(_undelivered, database_url) or {}
+    return {
+        "ready": float(ready),
+        "outbox_pending": counts.get("pending"),
+        "outbox_dead": counts.get("dead"),
+    }
 
 
 def _store_answers(database_url: str) -> bool:

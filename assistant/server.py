@@ -23,9 +23,10 @@ from assistant.contact.cipher import Cipher
 from assistant.contact.inbox import Inbox
 from assistant.delivery.outbox import Outbox
 from assistant.delivery.worker import OutboxWorker, senders_for
-from assistant.health import health_blueprint
+from assistant.health import health_blueprint, read_gauges
+from assistant.logs import gather_loggers, log_requests
+from assistant.metrics import metrics_blueprint, process_metrics
 from assistant.privacy import PersonalData, Retention, purge_regularly
-from assistant.redaction import redact_logs
 from assistant.settings import SettingError, Settings
 from assistant.storage.database import engine_for
 
@@ -53,7 +54,7 @@ def serve(settings: Settings, model: Path, announce: Callable[[str], None]) -> N
         announce(f"Ready. Chat at http://{shown}:{settings.port}/webchat/  (stop with Ctrl-C)")
 
     app.register_listener(say_where, "after_server_start")
-    redact_logs()  # once more: Sanic's own handlers have come since
+    gather_loggers()  # those of what was imported since
     app.run(host=settings.host, port=settings.port, workers=1, access_log=False, motd=False)
 
 
@@ -74,11 +75,21 @@ def build_app(settings: Settings, model: Path) -> Sanic:
     app.config.RESPONSE_TIMEOUT = settings.answer_seconds + 15
     app.config.GRACEFUL_SHUTDOWN_TIMEOUT = 10.0
     app.config.PROXIES_COUNT = settings.proxies
+    log_requests(app)
     app.blueprint(health_blueprint(settings.database_url))
+    app.blueprint(
+        metrics_blueprint(
+            settings.metrics_token,
+            settings.production,
+            partial(read_gauges, app, settings.database_url),
+        )
+    )
 
     @app.exception(SanicException)
     async def refuse(request: Request, error: SanicException) -> HTTPResponse:
-        return failure(error.status_code).response()
+        refusal = failure(error.status_code)
+        process_metrics().refused("other", refusal.code)
+        return refusal.response()
 
     @app.on_request
     async def welcome(request: Request) -> HTTPResponse | None:

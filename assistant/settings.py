@@ -76,6 +76,10 @@ class Settings:
         session_hours: life of a web chat session.
         session_rate, session_burst: messages a second, and at once, of one session.
         address_rate, address_burst: requests a second, and at once, of one network address.
+        log_format: "plain" or "json" lines.
+        log_level: from which level our own lines are written.
+        metrics_token: what a scraper of /metrics must bring; "" asks for nothing in development, and
+            in production takes the page away.
     """
 
     production: bool = False
@@ -102,6 +106,9 @@ class Settings:
     session_burst: int = 20
     address_rate: float = 10.0
     address_burst: int = 100
+    log_format: str = "plain"
+    log_level: str = "WARNING"
+    metrics_token: str = field(default="", repr=False)
     folder: Path = field(default_factory=lambda: project_folder())
 
 
@@ -157,6 +164,9 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         session_burst=_whole(env, "WEBCHAT_SESSION_BURST", 20, 1, 100_000),
         address_rate=_number(env, "WEBCHAT_ADDRESS_RATE", 10.0, 0.01, 100_000.0),
         address_burst=_whole(env, "WEBCHAT_ADDRESS_BURST", 100, 1, 1_000_000),
+        log_format=_choice(env, "LOG_FORMAT", "plain", "json"),
+        log_level=_log_level(env),
+        metrics_token=_metrics_token(env),
         folder=folder,
     )
 
@@ -166,6 +176,21 @@ def _action_secret(env: Mapping[str, str]) -> str:
     if secret and len(secret) < 32:
         raise SettingError("ACTION_SECRET is shorter than 32 characters; make a longer one.")
     return secret
+
+
+def _log_level(env: Mapping[str, str]) -> str:
+    level = env.get("LOG_LEVEL") or "WARNING"
+    known = ("DEBUG", "INFO", "WARNING", "ERROR")
+    if level.upper() not in known:
+        raise SettingError(f"LOG_LEVEL is '{level}'; set it to one of {', '.join(known)}.")
+    return level.upper()
+
+
+def _metrics_token(env: Mapping[str, str]) -> str:
+    token = env.get("METRICS_TOKEN", "")
+    if token and len(token) < 32:
+        raise SettingError("METRICS_TOKEN is shorter than 32 characters; make a longer one.")
+    return token
 
 
 def _secret(env: Mapping[str, str], production: bool, folder: Path) -> str:

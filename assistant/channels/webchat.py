@@ -28,6 +28,7 @@ from assistant.channels.rate_limit import RateLimit
 from assistant.channels.sent_messages import SentMessages, is_message_id
 from assistant.channels.sessions import InvalidSession, Session, SessionSigner
 from assistant.contact.desk import contact_desk
+from assistant.metrics import process_metrics
 from assistant.safety.advice import advice_for
 from assistant.safety.counter import RedFlagCounter
 from assistant.settings import Settings, load_settings
@@ -106,6 +107,7 @@ class WebChat(InputChannel):
 
         @blueprint.exception(ChatError)
         async def refuse(request: Request, error: ChatError) -> HTTPResponse:
+            process_metrics().refused(self.name(), error.code)
             return error.response()
 
         @blueprint.exception(Exception)
@@ -113,7 +115,9 @@ class WebChat(InputChannel):
             status = getattr(error, "status_code", 500)
             if status >= 500:
                 logger.error("A web chat request failed.", exc_info=error)
-            return failure(status).response()
+            refusal = failure(status)
+            process_metrics().refused(self.name(), refusal.code)
+            return refusal.response()
 
         @blueprint.post("/session")
         async def open_session(request: Request) -> HTTPResponse:
