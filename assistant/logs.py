@@ -266,7 +266,7 @@ def _without_words(text: str, all_words: bool) -> str:
     return redact(text)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _pattern(text: str, all_words: bool) -> re.Pattern[str] | None:
     """Return what finds a visitor's text, whole or in single words, however it is escaped."""
     words = text.split()

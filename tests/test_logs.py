@@ -255,6 +255,15 @@ def test_handlers_of_libraries_do_not_write_past_the_log(log: Log) -> None:
     assert [line["message"] for line in log.lines()] == ["one line"]
 
 
+def test_libraries_cannot_turn_their_own_chatter_on(log: Log) -> None:
+    chatty = logging.getLogger("chatty.library")
+    chatty.setLevel(logging.DEBUG)
+    chatty.debug("sending %s", SAID)
+    chatty.info("sent %s", SAID)
+    chatty.warning("it was slow")
+    assert [line["message"] for line in log.lines()] == ["it was slow"]
+
+
 def test_plain_lines_are_for_people(plain_log: Log) -> None:
     try:
         raise ValueError(PHONE)
