@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import warnings
@@ -70,9 +71,11 @@ def serve(
     from assistant.agent import ModelError
     from assistant.server import serve as run
 
-    typer.echo("Starting; loading the model takes some seconds.")
+    # With JSON, whatever the server says is for a program.
+    say = typer.echo if settings.log_format == "plain" else logging.getLogger("assistant").info
+    say("Starting; loading the model takes some seconds.")
     try:
-        run(settings, model, typer.echo)
+        run(settings, model, say)
     except ModelError as error:
         _stop(str(error))
 

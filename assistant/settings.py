@@ -77,7 +77,7 @@ class Settings:
         session_rate, session_burst: messages a second, and at once, of one session.
         address_rate, address_burst: requests a second, and at once, of one network address.
         log_format: "plain" or "json" lines.
-        log_level: from which level our own lines are written.
+        log_level: from which level our own lines are written; INFO by default for JSON, else WARNING.
         metrics_token: what a scraper of /metrics must bring; "" asks for nothing in development, and
             in production takes the page away.
     """
@@ -179,7 +179,7 @@ def _action_secret(env: Mapping[str, str]) -> str:
 
 
 def _log_level(env: Mapping[str, str]) -> str:
-    level = env.get("LOG_LEVEL") or "WARNING"
+    level = env.get("LOG_LEVEL") or ("INFO" if env.get("LOG_FORMAT") == "json" else "WARNING")
     known = ("DEBUG", "INFO", "WARNING", "ERROR")
     if level.upper() not in known:
         raise SettingError(f"LOG_LEVEL is '{level}'; set it to one of {', '.join(known)}.")
