@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
-from sanic import Blueprint
+from sanic import Blueprint, Sanic
 from sanic.request import Request
 from sanic.response import HTTPResponse, json
 from sqlalchemy.engine import Engine
@@ -37,12 +37,7 @@ def health_blueprint(engine: Engine) -> Blueprint:
     @blueprint.get("/ready")
     async def ready(request: Request) -> HTTPResponse:
         agent = getattr(request.app.ctx, "agent", None)
-        checks = {
-            "model": agent is not None and agent.is_ready(),
-            "store": await _answers("database", in_thread(_read_something, engine)),
-            "lock": agent is not None and await _answers("lock", _take_lock(agent.lock_store)),
-            "open": not turns().are_over,
-        }
+        checks = await _checks(agent, engine)
         is_ready = all(checks.values())
         body = {
             "status": "ready" if is_ready else "not ready",
@@ -57,6 +52,21 @@ def health_blueprint(engine: Engine) -> Blueprint:
     return blueprint
 
 
+async def read_gauges(app: Sanic, engine: Engine) -> Mapping[str, float | None]:
+    """Read what `/metrics` shows beside the counters; what cannot be read is None."""
+    waits = await in_thread(waiting, engine)
+    counts = waits["outbox"] or {}
+    agent = getattr(app.ctx, "agent", None)
+    return {
+        "ready": float(all((await _checks(agent, engine)).values())),
+        "lock_degraded": float(getattr(agent and agent.lock_store, "degraded", False)),
+        "outbox_pending": counts.get("pending"),
+        "outbox_dead": counts.get("dead"),
+        "event_stream_pending": waits["stream"],
+        "turns_under_way": float(turns().count),
+    }
+
+
 def waiting(engine: Engine) -> dict[str, Any]:
     """Return how much waits to be delivered: to the office, and to the event stream; None if unknown."""
     try:
@@ -67,6 +77,15 @@ def waiting(engine: Engine) -> dict[str, Any]:
         return {"outbox": Outbox(engine).counts(), "stream": stream}
     except StorageError:
         return {"outbox": None, "stream": None}
+
+
+async def _checks(agent: Any, engine: Engine) -> dict[str, bool]:
+    return {
+        "model": agent is not None and agent.is_ready(),
+        "store": await _answers("database", in_thread(_read_something, engine)),
+        "lock": agent is not None and await _answers("lock", _take_lock(agent.lock_store)),
+        "open": not turns().are_over,
+    }
 
 
 def _read_something(engine: Engine) -> None:

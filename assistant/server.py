@@ -24,10 +24,11 @@ from assistant.contact.cipher import Cipher
 from assistant.contact.inbox import Inbox
 from assistant.delivery.outbox import Outbox
 from assistant.delivery.worker import OutboxWorker, senders_for
-from assistant.health import health_blueprint
+from assistant.health import health_blueprint, read_gauges
+from assistant.logs import gather_loggers, log_requests
+from assistant.metrics import metrics_blueprint, process_metrics
 from assistant.model_seal import check_seal
 from assistant.privacy import PersonalData, Retention, purge_regularly
-from assistant.redaction import redact_logs
 from assistant.self_test import SelfTestError, golden_questions, self_test
 from assistant.settings import SettingError, Settings
 from assistant.start import wait_for_database
@@ -66,7 +67,7 @@ def serve(settings: Settings, model: Path, announce: Callable[[str], None]) -> N
     app.register_listener(say_where, "after_server_start")
     # Sanic would print all its own calls under a sentence that says everything.
     logging.getLogger("sanic.error").addFilter(_is_unknown)
-    redact_logs()  # once more: Sanic's own handlers have come since
+    gather_loggers()  # those of what was imported since
     app.run(host=settings.host, port=settings.port, workers=1, access_log=False, motd=False)
 
 
@@ -92,11 +93,20 @@ def build_app(settings: Settings, model: Path) -> Sanic:
     app.config.RESPONSE_TIMEOUT = settings.answer_seconds + 15
     app.config.GRACEFUL_SHUTDOWN_TIMEOUT = 2.0  # for connections; turns are waited for before
     app.config.PROXIES_COUNT = settings.proxies
-    app.blueprint(health_blueprint(engine_for(settings.database_url)))
+    log_requests(app)
+    engine = engine_for(settings.database_url)
+    app.blueprint(health_blueprint(engine))
+    app.blueprint(
+        metrics_blueprint(
+            settings.metrics_token, settings.production, partial(read_gauges, app, engine)
+        )
+    )
 
     @app.exception(SanicException)
     async def refuse(request: Request, error: SanicException) -> HTTPResponse:
-        return failure(error.status_code).response()
+        refusal = failure(error.status_code)
+        process_metrics().refused("other", refusal.code)
+        return refusal.response()
 
     @app.on_request
     async def welcome(request: Request) -> HTTPResponse | None:
@@ -116,6 +126,7 @@ def build_app(settings: Settings, model: Path) -> Sanic:
 
     @app.before_server_start
     async def load(app: Sanic, loop: AbstractEventLoop) -> None:
+        process_metrics()  # made now, not during the first message
         agent = load_agent(model, endpoints)
         await self_test(agent, golden_questions(settings.folder))
         app.ctx.agent = agent

@@ -99,6 +99,7 @@ class Settings:
         session_hours: life of a web chat session.
         session_rate, session_burst: messages a second, and at once, of one session.
         address_rate, address_burst: requests a second, and at once, of one network address.
+        log_level: from which level our own lines are written; INFO by default for JSON, else WARNING.
     """
 
     production: bool = False
@@ -133,6 +134,7 @@ class Settings:
     session_burst: int = 20
     address_rate: float = 10.0
     address_burst: int = 100
+    log_level: str = "WARNING"
     folder: Path = field(default_factory=lambda: project_folder())
 
 
@@ -161,6 +163,8 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     env = _with_files(os.environ if environment is None else environment)
     folder = project_folder()
     production = _choice(env, "ASSISTANT_MODE", "development", "production") == "production"
+    shapes = ("json", "plain") if production else ("plain", "json")
+    log_format = _choice(env, "LOG_FORMAT", *shapes)
     webhooks = _webhooks(env.get("WEBHOOK_URLS", ""))
     mailboxes = _mailboxes(env.get("OFFICE_EMAILS", ""))
     return Settings(
@@ -175,9 +179,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         redis_url=_address(env, "REDIS_URL", ("redis", "rediss", "unix")),
         event_stream_url=_address(env, "AMQP_URL", ("amqp", "amqps")),
         metrics_token=_token(env, "METRICS_TOKEN"),
-        log_format=_choice(
-            env, "LOG_FORMAT", *(("json", "plain") if production else ("plain", "json"))
-        ),
+        log_format=log_format,
         drain_seconds=_number(env, "DRAIN_SECONDS", 20.0, 0.0, 600.0),
         train_at_start=_choice(env, "TRAIN_AT_START", "yes", "no") == "yes",
         model_sha256=_digest(env),
@@ -198,6 +200,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         session_burst=_whole(env, "WEBCHAT_SESSION_BURST", 20, 1, 100_000),
         address_rate=_number(env, "WEBCHAT_ADDRESS_RATE", 10.0, 0.01, 100_000.0),
         address_burst=_whole(env, "WEBCHAT_ADDRESS_BURST", 100, 1, 1_000_000),
+        log_level=_log_level(env, log_format),
         folder=folder,
     )
 
@@ -243,6 +246,14 @@ def _digest(env: Mapping[str, str]) -> str:
     if digest and not re.fullmatch("[0-9a-f]{64}", digest):
         raise SettingError("MODEL_SHA256 is not a SHA-256: 64 digits and letters from a to f.")
     return digest
+
+
+def _log_level(env: Mapping[str, str], shape: str) -> str:
+    level = env.get("LOG_LEVEL") or ("INFO" if shape == "json" else "WARNING")
+    known = ("DEBUG", "INFO", "WARNING", "ERROR")
+    if level.upper() not in known:
+        raise SettingError(f"LOG_LEVEL is '{level}'; set it to one of {', '.join(known)}.")
+    return level.upper()
 
 
 def _secret(env: Mapping[str, str], production: bool, folder: Path) -> str:

@@ -29,6 +29,7 @@ from assistant.channels.sent_messages import SentMessages, is_message_id
 from assistant.channels.sessions import InvalidSession, Session, SessionSigner
 from assistant.channels.turns import turns
 from assistant.contact.desk import contact_desk
+from assistant.metrics import process_metrics
 from assistant.processor import answer_to
 from assistant.safety.advice import advice_for
 from assistant.safety.counter import RedFlagCounter
@@ -114,19 +115,24 @@ class WebChat(InputChannel):
 
         @blueprint.exception(ChatError)
         async def refuse(request: Request, error: ChatError) -> HTTPResponse:
+            process_metrics().refused(self.name(), error.code)
             return error.response()
 
         @blueprint.exception(StorageError)
         async def apologize(request: Request, error: StorageError) -> HTTPResponse:
             logger.error("A web chat request needs the database. %s", error)
-            return _without_storage().response()
+            refusal = _without_storage()
+            process_metrics().refused(self.name(), refusal.code)
+            return refusal.response()
 
         @blueprint.exception(Exception)
         async def fail(request: Request, error: Exception) -> HTTPResponse:
             status = getattr(error, "status_code", 500)
             if status >= 500:
                 logger.error("A web chat request failed.", exc_info=error)
-            return failure(status).response()
+            refusal = failure(status)
+            process_metrics().refused(self.name(), refusal.code)
+            return refusal.response()
 
         @blueprint.post("/session")
         async def open_session(request: Request) -> HTTPResponse:
@@ -165,7 +171,7 @@ class WebChat(InputChannel):
                 # No model, no database, too long, too fast ...: the advice is given all the same.
                 if not advice:
                     raise
-                logger.warning("Advice is given although %s", error or type(error).__name__)
+                logger.warning("Advice is given in spite of %s.", type(error).__name__)
                 messages = advice
                 self._red_flags.count(_words_of(body), messages)
             return json_response({"messages": messages})
