@@ -254,6 +254,7 @@ class _Broker:
         if self._exchange is not None and self._is_open():
             return self._exchange
         await self.close()
+        exchange: AbstractExchange
         [exchange] = await _answers(_CONNECT_SECONDS, self._connect())
         self._exchange = exchange
         logger.info(
