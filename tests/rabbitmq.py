@@ -93,14 +93,23 @@ def _started() -> Iterator[str]:
             os.kill(int((folder / "pid").read_text()), 15)
         server.terminate()
         server.wait(30)
-        with suppress(OSError):
-            subprocess.run(
-                ["epmd", "-port", str(names_port), "-kill"],  # noqa: S607
-                env=environment,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
+        _end_name_server(environment)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_name_server(environment: dict[str, str]) -> None:
+    """End the name server that came with the broker; it refuses while the broker is known to it."""
+    deadline = time.monotonic() + 10.0
+    while shutil.which("epmd") and time.monotonic() < deadline:
+        result = subprocess.run(
+            ["epmd", "-kill"],  # noqa: S607
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        if "living nodes" not in result.stdout + result.stderr:
+            return
+        time.sleep(0.1)
 
 
 def _answers(address: str) -> bool:
