@@ -7,6 +7,7 @@ import datetime
 import ipaddress
 import json
 import logging
+import random
 import ssl
 import time
 from collections import defaultdict
@@ -408,6 +409,24 @@ async def test_exchange_and_queue_outlive_the_broker(engine: sa.engine.Engine, b
         await office.channel.declare_exchange(office.exchange, "fanout", durable=True)
         await office.channel.declare_queue(office.queue, durable=True)
         assert message.delivery_mode == 2
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_it_stops_at_any_moment_and_goes_on_later(
+    engine: sa.engine.Engine, broker: str
+) -> None:
+    moments = random.Random(7)
+    async with consumer(broker) as office:
+        store(engine, "visitor-1", remarks(300))
+        for _ in range(40):
+            task = asyncio.create_task(stream(engine, broker, office).run())
+            await asyncio.sleep(moments.uniform(0.0, 0.08))
+            task.cancel()
+            await asyncio.wait([task], timeout=20.0)
+            assert task.cancelled()
+        async with running(stream(engine, broker, office)):
+            messages = await office.take_different(300)
+    assert texts(messages) == {"visitor-1": [f"remark {number}" for number in range(300)]}
 
 
 async def test_streams_of_several_processes_send_each_event_once(

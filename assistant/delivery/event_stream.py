@@ -153,7 +153,7 @@ class EventStream:
                 await self._publish(exchange, batch, settled)
             finally:  # also when we are stopped: what arrived need not arrive again
                 if settled:
-                    await in_thread(self._forget, settled)
+                    await in_thread(self._forget, sorted(settled))
         return len(batch) == _BATCH
 
     async def _publish(
@@ -226,12 +226,10 @@ class EventStream:
             message_id=f"{row.id}-{microseconds}",
         )
 
-    def _forget(self, settled: set[int]) -> None:
+    def _forget(self, settled: list[int]) -> None:
         # Not durable: after a power cut they are sent again, which the consumers expect.
         with transaction(self._engine, durable=False) as connection:
-            connection.execute(
-                sa.delete(event_outbox).where(event_outbox.c.event_id.in_(sorted(settled)))
-            )
+            connection.execute(sa.delete(event_outbox).where(event_outbox.c.event_id.in_(settled)))
 
 
 class _Broker:
@@ -376,12 +374,17 @@ async def _answers(seconds: float, *questions: Awaitable[Any]) -> list[Any]:
         BrokerError: one failed, the others were still seen to their end; or they took too long.
         SettingError: a certificate file went away since the start.
     """
+    asked = asyncio.gather(*questions, return_exceptions=True)
     try:
-        answers = await asyncio.wait_for(
-            asyncio.gather(*questions, return_exceptions=True), seconds
-        )
-    except asyncio.TimeoutError:
-        raise BrokerError(f"no answer within {seconds:g} seconds") from None
+        # Not wait_for: on Python 3.10 it may lose our own cancellation.
+        await asyncio.wait([asked], timeout=seconds)
+        if not asked.done():
+            raise BrokerError(f"no answer within {seconds:g} seconds")
+    finally:
+        if not asked.done():
+            asked.cancel()
+            await asyncio.wait([asked], timeout=_CLOSE_SECONDS)
+    answers: list[Any] = asked.result()
     for answer in answers:
         if isinstance(answer, SettingError):
             raise answer
