@@ -22,6 +22,7 @@ from assistant.channels.turns import turns
 from assistant.channels.webchat import failure
 from assistant.contact.cipher import Cipher
 from assistant.contact.inbox import Inbox
+from assistant.delivery.event_stream import EventStream
 from assistant.delivery.outbox import Outbox
 from assistant.delivery.worker import OutboxWorker, senders_for
 from assistant.health import health_blueprint, read_gauges
@@ -151,10 +152,12 @@ async def _start_background(settings: Settings, app: Sanic, loop: AbstractEventL
         )
     await asyncio.to_thread(_report_state, settings, inbox, outbox)
     worker = OutboxWorker(outbox, inbox, senders_for(settings), settings.delivery_details)
-    work = (
+    work = [
         worker.run(),
         purge_regularly(PersonalData(engine, cipher), Retention.of(settings)),
-    )
+    ]
+    if settings.event_stream_url:
+        work.append(EventStream(engine, settings.event_stream_url).run())
     app.ctx.background = [asyncio.create_task(task) for task in work]
 
 
