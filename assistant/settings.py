@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,17 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from email_validator import EmailNotValidError, validate_email
+
+
+_PLACEHOLDER = re.compile(
+    r"change.?(?:me|it|this)|replace|placeholder|example|\.\.\.|<\w[^<>]*>|\$\{"
+    r"|your.?(?:own|secret|key|password|token)|insert.?here",
+    re.IGNORECASE,
+)
+"""What examples hold in place of a secret. No random value in base64 or hexadecimal looks like it."""
+
+_WELL_KNOWN = frozenset({"admin", "guest", "password", "postgres", "root", "secret", "test"})
+"""Passwords that services are installed with."""
 
 
 class SettingError(ValueError):
@@ -139,7 +151,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         secret=_secret(env, production, folder),
         origins=_origins(env.get("WEBCHAT_ORIGINS", "")),
         proxies=_whole(env, "TRUSTED_PROXIES", 0, 0, 10),
-        database_url=env.get("DATABASE_URL") or f"sqlite:///{folder / 'var' / 'assistant.db'}",
+        database_url=_database_url(env, production, folder),
         action_endpoint=env.get("ACTION_ENDPOINT", ""),
         action_secret=_action_secret(env),
         answer_seconds=_number(env, "ANSWER_SECONDS", 15.0, 1.0, 300.0),
@@ -161,8 +173,39 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     )
 
 
+def refuse_placeholder(name: str, value: str) -> None:
+    """Refuse a secret that was copied from an example or that everybody knows.
+
+    Args:
+        name: the setting.
+        value: its secret; "" passes, whether it may be empty is another question.
+
+    Raises:
+        SettingError: it is no secret. The message does not show it.
+    """
+    if _PLACEHOLDER.search(value) or value.lower() in _WELL_KNOWN:
+        raise SettingError(
+            f"{name} holds an example in place of a secret. Put in one of your own; make one with: "
+            f"python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
+        )
+
+
+def _database_url(env: Mapping[str, str], production: bool, folder: Path) -> str:
+    url = env.get("DATABASE_URL") or f"sqlite:///{folder / 'var' / 'assistant.db'}"
+    # SQLAlchemy's own message on an address that it cannot read shows the password in it.
+    if not re.match(r"(?:sqlite|postgresql)(?:\+\w+)?://", url):
+        raise SettingError(
+            "DATABASE_URL must begin with postgresql:// or sqlite:///, as in "
+            "postgresql://user:password@host/database."
+        )
+    if production:
+        refuse_placeholder("DATABASE_URL", unquote(urlsplit(url).password or ""))
+    return url
+
+
 def _action_secret(env: Mapping[str, str]) -> str:
     secret = env.get("ACTION_SECRET", "")
+    refuse_placeholder("ACTION_SECRET", secret)
     if secret and len(secret) < 32:
         raise SettingError("ACTION_SECRET is shorter than 32 characters; make a longer one.")
     return secret
@@ -170,6 +213,7 @@ def _action_secret(env: Mapping[str, str]) -> str:
 
 def _secret(env: Mapping[str, str], production: bool, folder: Path) -> str:
     secret = env.get("WEBCHAT_SECRET", "")
+    refuse_placeholder("WEBCHAT_SECRET", secret)
     if secret:
         if len(secret) < 32:
             raise SettingError(
@@ -187,6 +231,7 @@ def _secret(env: Mapping[str, str], production: bool, folder: Path) -> str:
 
 def _contact_keys(env: Mapping[str, str], production: bool, folder: Path) -> tuple[str, ...]:
     text = env.get("CONTACT_KEYS", "")
+    refuse_placeholder("CONTACT_KEYS", text)
     how = (
         "make one with: python3 -c 'import base64, os; "
         "print(base64.urlsafe_b64encode(os.urandom(32)).decode())'"
@@ -222,7 +267,12 @@ def _origins(value: str) -> tuple[str, ...]:
     origins = tuple(part.rstrip("/") for part in _listed(value))
     for origin in origins:
         parts = urlsplit(origin)
-        if parts.scheme not in ("http", "https") or not parts.netloc or parts.path:
+        if (
+            parts.scheme not in ("http", "https")
+            or not parts.netloc
+            or parts.path
+            or "*" in origin  # the CORS layer would take it for a pattern
+        ):
             raise SettingError(
                 f"WEBCHAT_ORIGINS holds '{origin}', which is not an origin. Write scheme and host, "
                 f"separated by commas: https://www.example.com,https://example.com"
@@ -267,6 +317,7 @@ def _mail_server(env: Mapping[str, str]) -> MailServer:
         raise SettingError(
             "SMTP_URL sends without encryption to another machine. Use smtps:// or smtp://."
         )
+    refuse_placeholder("SMTP_URL", unquote(parts.password or ""))
     try:
         sender = validate_email(sender, check_deliverability=False).normalized
     except EmailNotValidError:
@@ -303,6 +354,7 @@ def _webhooks(value: str) -> tuple[Target, ...]:
 
 def _webhook_secret(env: Mapping[str, str]) -> str:
     secret = env.get("WEBHOOK_SECRET", "")
+    refuse_placeholder("WEBHOOK_SECRET", secret)
     if not _is_base64(secret.removeprefix("whsec_"), 24, 64) or not secret.startswith("whsec_"):
         raise SettingError(
             "WEBHOOK_URLS is set, so WEBHOOK_SECRET must be whsec_ and 24 to 64 bytes in base64; "
