@@ -14,7 +14,6 @@ from urllib.parse import unquote, urlsplit
 
 from email_validator import EmailNotValidError, validate_email
 
-
 _PLACEHOLDER = re.compile(
     r"change.?(?:me|it|this)|replace|placeholder|example|\.\.\.|<\w[^<>]*>|\$\{"
     r"|your.?(?:own|secret|key|password|token)|insert.?here",

@@ -205,7 +205,7 @@ def test_a_start_that_fails_shows_no_secret(
 def test_a_database_that_is_away_does_not_put_its_password_into_a_traceback() -> None:
     from assistant.storage.database import engine_for
 
-    with pytest.raises(Exception, match="127.0.0.1") as caught:
+    with pytest.raises(Exception, match="connection to server") as caught:
         engine_for(PRODUCTION["DATABASE_URL"])
     assert hides_all_secrets("".join(traceback.format_exception(caught.value)))
 
@@ -331,7 +331,11 @@ async def test_what_is_a_visitors_own_needs_the_visitors_token(
 
 @pytest.mark.parametrize(("method", "path"), [r for r, asks in ROUTES.items() if asks != "open"])
 async def test_no_foreign_site_is_served(http: httpx.AsyncClient, method: str, path: str) -> None:
-    for origin in ("https://evil.example", "null", "https://practice.moonbeam.example.evil.example"):
+    for origin in (
+        "https://evil.example",
+        "null",
+        "https://practice.moonbeam.example.evil.example",
+    ):
         headers = {**await token(http), "Origin": origin}
         response = await http.request(method, path, headers=headers, content=b'{"text": "hi"}')
         assert response.status_code == 403
