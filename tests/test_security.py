@@ -7,6 +7,7 @@ import base64
 import dataclasses
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -159,6 +160,12 @@ def test_git_keeps_no_key_and_no_token() -> None:
     assert found == []
 
 
+@pytest.mark.parametrize("origins", ["*", "https://*.practice.example", "null"])
+def test_only_named_sites_can_be_allowed(origins: str) -> None:
+    with pytest.raises(SettingError, match="not an origin"):
+        load_settings({**PRODUCTION, "WEBCHAT_ORIGINS": origins})
+
+
 # Secrets are not shown.
 
 
@@ -208,6 +215,27 @@ def test_a_database_that_is_away_does_not_put_its_password_into_a_traceback() ->
     with pytest.raises(Exception, match="connection to server") as caught:
         engine_for(PRODUCTION["DATABASE_URL"])
     assert hides_all_secrets("".join(traceback.format_exception(caught.value)))
+
+
+def test_an_answer_cannot_show_a_setting(tmp_path: Path) -> None:
+    from assistant.content.catalogue import ContentError, load_catalogue
+
+    shutil.copytree(PROJECT / "data", tmp_path / "data")
+    domain = (PROJECT / "domain.yml").read_text(encoding="utf-8")
+    (tmp_path / "domain.yml").write_text(domain, encoding="utf-8")
+    assert "greet" in load_catalogue(tmp_path).answers
+    leaking = domain.replace("responses:\n", "responses:\n  utter_x:\n  - text: ${CONTACT_KEYS}\n")
+    (tmp_path / "domain.yml").write_text(leaking, encoding="utf-8")
+    with pytest.raises(ContentError, match="its secrets included"):
+        load_catalogue(tmp_path)
+
+
+def test_nothing_phones_home() -> None:
+    from rasa.telemetry import is_telemetry_enabled
+
+    import assistant  # noqa: F401 - it turns telemetry off
+
+    assert not is_telemetry_enabled()
 
 
 # The application, with a stand-in for Rasa's agent: over real HTTP, without a model.
