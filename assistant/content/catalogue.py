@@ -160,13 +160,14 @@ def _log_error(error: ContentError) -> None:
 def _read(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
-        document = YAML(typ="safe", pure=False).load(text)
     except OSError as error:
         raise ContentError(f"{path} cannot be read: {error.strerror}.") from error
-    except Exception as error:  # ruamel's parser errors share no base class across versions
-        raise ContentError(f"{path.name} is not readable as YAML: {error}") from error
     if FILLED_IN in text:
         raise ContentError(f"{path.name} holds {NOT_FILLED_IN}")
+    try:
+        document = YAML(typ="safe", pure=False).load(text)
+    except Exception as error:  # ruamel's parser errors share no base class across versions
+        raise ContentError(f"{path.name} is not readable as YAML: {error}") from error
     if not isinstance(document, dict):
         raise ContentError(f"{path.name} holds no content; expected 'nlu:' and 'responses:'.")
     return document

@@ -154,10 +154,11 @@ def _unreadable(project: Path) -> Iterator[Problem]:
     for path in files:
         try:
             text = path.read_text(encoding="utf-8")
+            if FILLED_IN in text:
+                number = text[: text.index(FILLED_IN)].count("\n") + 1
+                yield Problem(_name(project, path), number, f"holds {NOT_FILLED_IN}")
+                continue
             YAML(typ="safe", pure=False).load(text)
-            for number, line in enumerate(text.splitlines(), 1):
-                if FILLED_IN in line:
-                    yield Problem(_name(project, path), number, f"holds {NOT_FILLED_IN}")
         except OSError as error:
             yield Problem(_name(project, path), 1, f"cannot be read ({error.strerror}).")
         except MarkedYAMLError as error:
