@@ -13,7 +13,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,6 +33,7 @@ SECRETS = {
     "WEBCHAT_SECRET": f"{CANARY}-signs-the-sessions-of-the-visitors",
     "CONTACT_KEYS": base64.urlsafe_b64encode(CANARY.encode() * 2).decode(),
     "ACTION_SECRET": f"{CANARY}-is-shared-with-the-action-server",
+    "METRICS_TOKEN": f"{CANARY}-lets-the-collector-read-the-metrics",
     "WEBHOOK_SECRET": f"whsec_{base64.b64encode(CANARY.encode() * 2).decode()}",
 }
 """Every setting that is a secret. A new one belongs here."""
@@ -40,6 +41,8 @@ SECRETS = {
 PASSWORDS = {
     "SMTP_URL": "smtps://office:{}@mail.moonbeam.example",
     "DATABASE_URL": "postgresql://office:{}@127.0.0.1:1/office",
+    "REDIS_URL": "redis://:{}@127.0.0.1:1",
+    "AMQP_URL": "amqps://office:{}@127.0.0.1:1",
 }
 """Every setting with a password inside."""
 
@@ -247,6 +250,7 @@ ROUTES = {
     ("GET", "/"): "open",  # leads to the chat
     ("GET", "/health/live"): "open",
     ("GET", "/health/ready"): "open",
+    ("GET", "/metrics"): "metrics token",
     ("GET", "/webchat"): "open",
     ("GET", "/webchat/<name:str>"): "open",
     ("POST", "/webchat/session"): "origin",
@@ -272,7 +276,7 @@ class Agent:
         events = [UserUttered("hello", message_id=ANSWERED), BotUttered("Hello.")]
         self.fails = False
         self.tracker = SimpleNamespace(events=events)
-        self.tracker_store = self.nlg = self
+        self.tracker_store = self.nlg = self.lock_store = self
 
     def is_ready(self) -> bool:
         return True
@@ -290,9 +294,12 @@ class Agent:
     async def generate(self, *_: Any) -> dict[str, Any]:
         return {"text": "Hello, I am an automated assistant."}
 
-    @property
-    def lock_store(self) -> Any:
-        raise RuntimeError(f"redis://:{CANARY}@redis is away")
+    @asynccontextmanager
+    async def lock(self, *_: Any, **__: Any) -> AsyncIterator[None]:
+        from assistant.storage.database import StorageError
+
+        raise StorageError(f"redis://:{CANARY}@redis is away")
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -304,6 +311,8 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
     environment = {
         **PRODUCTION,
+        "REDIS_URL": "",
+        "AMQP_URL": "",
         "DATABASE_URL": f"sqlite:///{tmp_path_factory.mktemp('app') / 'assistant.db'}",
         "WEBCHAT_ORIGINS": "https://practice.moonbeam.example",
         "WEBCHAT_ADDRESS_BURST": "1000",
@@ -360,7 +369,9 @@ async def test_what_is_a_visitors_own_needs_the_visitors_token(
         assert response.json()["error"]["code"] == "invalid_session"
 
 
-@pytest.mark.parametrize(("method", "path"), [r for r, asks in ROUTES.items() if asks != "open"])
+@pytest.mark.parametrize(
+    ("method", "path"), [r for r, asks in ROUTES.items() if asks in ("origin", "session")]
+)
 async def test_no_foreign_site_is_served(http: httpx.AsyncClient, method: str, path: str) -> None:
     for origin in (
         "https://evil.example",
@@ -371,6 +382,17 @@ async def test_no_foreign_site_is_served(http: httpx.AsyncClient, method: str, p
         response = await http.request(method, path, headers=headers, content=b'{"text": "hi"}')
         assert response.status_code == 403
         assert "access-control-allow-origin" not in response.headers
+
+
+async def test_the_metrics_are_for_the_collector_alone(http: httpx.AsyncClient) -> None:
+    for token in ("", "Bearer nonsense", SECRETS["METRICS_TOKEN"]):
+        response = await http.get("/metrics", headers={"Authorization": token})
+        assert response.status_code in (401, 403, 404)
+        assert "# HELP" not in response.text
+    headers = {"Authorization": f"Bearer {SECRETS['METRICS_TOKEN']}"}
+    response = await http.get("/metrics", headers=headers)
+    assert response.status_code == 200
+    assert hides_all_secrets(response.text)
 
 
 async def test_rasas_http_api_is_not_there(http: httpx.AsyncClient) -> None:
@@ -471,13 +493,13 @@ async def test_what_went_wrong_inside_is_told_to_nobody_outside(
     assert failed.status_code == 500
     assert failed.json()["error"]["code"] == "internal"
     erased = await http.delete("/webchat/session", headers=headers)
-    assert erased.status_code == 500
+    assert erased.status_code in (500, 503)
     ready = await http.get("/health/ready")
     assert ready.status_code == 503
     for response in (answered, failed, erased, ready):
         assert hides_all_secrets(response.text)
         assert "Traceback" not in response.text
-        assert "RuntimeError" not in response.text
+        assert "Error" not in response.text
 
 
 # One visitor must not stop the others.
