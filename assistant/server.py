@@ -38,6 +38,12 @@ from assistant.storage.sole_process import claim
 
 logger = logging.getLogger(__name__)
 
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 _LAST_WORDS = 1.0  # seconds
 _LARGEST_REQUEST = 262_144  # bytes, for any channel; the web chat itself takes far less
 
@@ -119,6 +125,12 @@ def build_app(settings: Settings, model: Path) -> Sanic:
         # Rasa's CORS layer answers OPTIONS alone; without this a browser asks before every message.
         if request.method == "OPTIONS" and "access-control-allow-origin" in response.headers:
             response.headers["Access-Control-Max-Age"] = "7200"
+
+    @app.on_response
+    async def keep_safe(request: Request, response: HTTPResponse) -> None:
+        # Whatever a route says of itself stands; these are for the rest: errors, redirects, health.
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
 
     @app.on_response
     async def close_when_stopping(request: Request, response: HTTPResponse) -> None:
