@@ -55,7 +55,15 @@ _COMING = {
 }
 """Settings that deploy/ names and assistant/settings.py does not know yet."""
 
-_NOT_OURS = {"HOME", "PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "COMPOSE_PROFILES"}
+_NOT_OURS = {
+    "COMPOSE_PROFILES",
+    "HOME",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "PATH",
+    "PYTHONDONTWRITEBYTECODE",
+    "PYTHONUNBUFFERED",
+}
 _OF_COMPOSE_ALONE = {"ASSISTANT_VERSION", "OFFICE_FOLDER", "ACME_FOLDER"}
 
 
