@@ -18,6 +18,7 @@ from sanic.request import Request
 from sanic.response import HTTPResponse, redirect
 
 from assistant.agent import load_agent, read_endpoints
+from assistant.channels.strict_http import StrictHttpProtocol
 from assistant.channels.webchat import failure
 from assistant.contact.cipher import Cipher
 from assistant.contact.inbox import Inbox
@@ -54,7 +55,14 @@ def serve(settings: Settings, model: Path, announce: Callable[[str], None]) -> N
 
     app.register_listener(say_where, "after_server_start")
     redact_logs()  # once more: Sanic's own handlers have come since
-    app.run(host=settings.host, port=settings.port, workers=1, access_log=False, motd=False)
+    app.run(
+        host=settings.host,
+        port=settings.port,
+        protocol=StrictHttpProtocol,
+        workers=1,
+        access_log=False,
+        motd=False,
+    )
 
 
 def build_app(settings: Settings, model: Path) -> Sanic:
@@ -83,7 +91,7 @@ def build_app(settings: Settings, model: Path) -> Sanic:
     @app.on_request
     async def welcome(request: Request) -> HTTPResponse | None:
         # Rasa's own greeting stands at /; people are better off at the chat.
-        return redirect("/webchat/") if request.path == "/" else None
+        return redirect("/webchat/") if request.path in ("/", "*", "") else None
 
     @app.on_response
     async def keep_preflight(request: Request, response: HTTPResponse) -> None:
