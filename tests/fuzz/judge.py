@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import re
@@ -94,7 +95,9 @@ class Judge:
         return [] if is_known else ["an answer that the contract does not know"]
 
     def _is_page_file(self, answer: Answer) -> bool:
-        return hashlib.sha256(answer.body).hexdigest() in self.page_files
+        packed = answer.header("content-encoding") == "gzip"
+        content = gzip.decompress(answer.body) if packed else answer.body
+        return hashlib.sha256(content).hexdigest() in self.page_files
 
     def _of_words(self, sent: Input, answer: Answer, said: Iterable[str]) -> list[str]:
         headers = "\n".join(f"{name}: {value}" for name, value in answer.headers)

@@ -35,16 +35,18 @@ class Watch:
         return int(found[1]) / 1024 if found else 0.0
 
     def waited(self) -> float:
-        """Return for how many seconds the process was ready to run but the machine did not let it.
+        """Return for how many seconds its threads were ready to run but the machine did not let them.
 
         So an answer that is late because others keep the processors busy can be told from one that
         the server took long for.
         """
-        pid = self.server.process.pid
+        waited = 0
         try:
-            return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[1]) / 1e9
+            for thread in Path(f"/proc/{self.server.process.pid}/task").iterdir():
+                waited += int((thread / "schedstat").read_text().split()[1])
         except (OSError, IndexError):
-            return 0.0
+            pass  # a thread ended, or the kernel does not count
+        return waited / 1e9
 
     def processor_seconds(self) -> float:
         """Return how many seconds of a processor the process has used."""
