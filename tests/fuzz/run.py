@@ -115,7 +115,8 @@ class Report:
         self.slowest.append((answer.seconds, waited, sent.name, f"{sent.why} {sent.text[:60]!r}"))
         if len(self.slowest) > 200:
             self.slowest = sorted(self.slowest, reverse=True)[:20]
-        if answer.status == 200 and sent.request.target == "/webchat/messages":
+        said = sent.request.method == "POST" and sent.request.target == "/webchat/messages"
+        if said and answer.status == 200:
             self.places[at or "elsewhere"] += 1
             for message in json.loads(answer.body)["messages"][:1]:
                 area = str(message["metadata"].get("topic", "")).partition("/")[0]

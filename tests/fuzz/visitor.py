@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from assistant.channels.sent_messages import is_message_id
 from tests.fuzz.inputs import BEARER, STEPS
 from tests.fuzz.wire import Answer, Connection, Request
 
@@ -93,7 +94,7 @@ class Visitor:
         try:
             sent = json.loads(request.body)
             self.said.append(str(sent.get("text") or sent.get("postback") or ""))
-            if isinstance(sent.get("id"), str):
+            if is_message_id(sent.get("id")):
                 self.ids.append(sent["id"])
         except (ValueError, AttributeError, RecursionError):
             self.said.append(request.body.decode("utf-8", "replace"))
