@@ -91,7 +91,7 @@ def build_app(settings: Settings, model: Path) -> Sanic:
     @app.on_request
     async def welcome(request: Request) -> HTTPResponse | None:
         # Rasa's own greeting stands at /; people are better off at the chat.
-        return redirect("/webchat/") if request.path == "/" else None
+        return redirect("/webchat/") if not request.path.strip("/") else None
 
     @app.on_response
     async def keep_preflight(request: Request, response: HTTPResponse) -> None:

@@ -140,13 +140,17 @@ def test_what_the_server_answers_is_as_described(
         ({"postback": "never offered"}, 400),
         ({"text": "a" * 1001}, 413),
     ]:
-        asked.append((server.http.post(messages, json=body, headers=bearer), "POST", messages, status))
+        asked.append(
+            (server.http.post(messages, json=body, headers=bearer), "POST", messages, status)
+        )
     for body, status in [
         ({**id_, "helpful": True}, 204),
         ({**id_, "helpful": 1}, 400),
         ({"id": "nothing-like-this", "helpful": True}, 404),
     ]:
-        asked.append((server.http.post(feedback, json=body, headers=bearer), "POST", feedback, status))
+        asked.append(
+            (server.http.post(feedback, json=body, headers=bearer), "POST", feedback, status)
+        )
     closed = {"Authorization": f"Bearer {private.json()['token']}"}
     asked += [
         (server.http.post(feedback, json={**id_, "helpful": True}, headers=closed), "POST", feedback, 409),

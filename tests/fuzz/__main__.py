@@ -1,8 +1,8 @@
 """The whole bad-input suite: starts a server, sends everything, reports.
 
-    python -m tests.fuzz                        all three parts, as `make fuzz` does
-    python -m tests.fuzz --generated 2000       the same, shorter
-    python -m tests.fuzz --repeat FILE          one finding once more
+python -m tests.fuzz                        all three parts, as `make fuzz` does
+python -m tests.fuzz --generated 2000       the same, shorter
+python -m tests.fuzz --repeat FILE          one finding once more
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import random
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from assistant.training import train
@@ -46,7 +45,9 @@ HIGH_LIMITS = {
 
 def main() -> int:
     """Run what was asked for; return the exit status: 0 if nothing was found."""
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.fuzz", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("--generated", type=int, default=100_000, help="how many (%(default)s)")
     parser.add_argument("--seed", type=int, default=20_260_101, help="of the generated inputs")
     parser.add_argument(
@@ -54,7 +55,9 @@ def main() -> int:
         choices=["curated", "generated", "limits", "described"], help="which parts to run",
     )  # fmt: skip
     parser.add_argument("--repeat", type=Path, help="a finding's file")
-    parser.add_argument("--repeat-generated", type=int, metavar="NUMBER", help="send one input alone")
+    parser.add_argument(
+        "--repeat-generated", type=int, metavar="NUMBER", help="send one input alone"
+    )
     chosen = parser.parse_args()
     train(PROJECT, _say)
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
@@ -108,17 +111,23 @@ def _part(watch: Watch, inputs: Iterable[Input]) -> list[Finding]:
     seconds = time.monotonic() - began
     if watch.is_alive():
         processor = watch.processor_seconds() - processor
-        _say(f"  {report.sent} inputs in {seconds:.0f} s; the server took {processor:.0f} s of a core")
+        _say(
+            f"  {report.sent} inputs in {seconds:.0f} s; the server took {processor:.0f} s of a core"
+        )
     _tell(report)
     return report.findings
 
 
 def _tell(report: Report) -> None:
-    statuses = ", ".join(f"{n} x {status or 'none'}" for status, n in sorted(report.statuses.items()))
+    statuses = ", ".join(
+        f"{n} x {status or 'none'}" for status, n in sorted(report.statuses.items())
+    )
     _say(f"  by status: {statuses}")
     places = ", ".join(f"{n} in {place}" for place, n in sorted(report.places.items()))
     _say(f"  messages that were answered: {sum(report.places.values())}: {places}")
-    _say(f"  by topic's area: {', '.join(f'{n} {area}' for area, n in report.topics.most_common())}")
+    _say(
+        f"  by topic's area: {', '.join(f'{n} {area}' for area, n in report.topics.most_common())}"
+    )
     for seconds, waited, name, why in sorted(report.slowest, reverse=True)[:5]:
         own = f"{seconds - waited:.2f} s of its own" if waited > 0.05 else "all its own"
         _say(f"  slow: {seconds:.2f} s ({own}): {name} {why}")

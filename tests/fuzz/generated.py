@@ -39,12 +39,71 @@ _AHEAD = 200
 _GIVE_UP_SECONDS = 120
 
 # What visitors say, to be cut, joined and spoiled.
-_WORDS = (
-    "sciatica pain numb groin leg back hurts acupuncture needle stretch diet gluten hours price "
-    "insurance parking appointment book cancel yes no not never if can't pee fever weak fell my name "
-    "is Ana 818 555 0134 ana@example.com tuesday morning send change delete chest breathe kill myself "
-    "what how long does where why ? . , ! the a and or but since for"
-).split()
+_WORDS = [
+    "sciatica",
+    "pain",
+    "numb",
+    "groin",
+    "leg",
+    "back",
+    "hurts",
+    "acupuncture",
+    "needle",
+    "stretch",
+    "diet",
+    "gluten",
+    "hours",
+    "price",
+    "insurance",
+    "parking",
+    "appointment",
+    "book",
+    "cancel",
+    "yes",
+    "no",
+    "not",
+    "never",
+    "if",
+    "can't",
+    "pee",
+    "fever",
+    "weak",
+    "fell",
+    "my",
+    "name",
+    "is",
+    "Ana",
+    "818",
+    "555",
+    "0134",
+    "ana@example.com",
+    "tuesday",
+    "morning",
+    "send",
+    "change",
+    "delete",
+    "chest",
+    "breathe",
+    "kill",
+    "myself",
+    "what",
+    "how",
+    "long",
+    "does",
+    "where",
+    "why",
+    "?",
+    ".",
+    ",",
+    "!",
+    "the",
+    "a",
+    "and",
+    "or",
+    "but",
+    "since",
+    "for",
+]
 
 
 def _texts() -> st.SearchStrategy[str]:
@@ -83,7 +142,12 @@ def _spoiled(text: str) -> st.SearchStrategy[str]:
 
 def _values() -> st.SearchStrategy[Any]:
     leaves = st.one_of(
-        st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), st.just("\ud800")
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(),
+        st.text(max_size=20),
+        st.just("\ud800"),
     )
     return st.recursive(
         leaves,
@@ -92,7 +156,9 @@ def _values() -> st.SearchStrategy[Any]:
     )  # fmt: skip
 
 
-_KEYS = st.sampled_from(["text", "postback", "id", "helpful", "reason", "private", "sender", "metadata", ""])
+_KEYS = st.sampled_from(
+    ["text", "postback", "id", "helpful", "reason", "private", "sender", "metadata", ""]
+)
 
 
 def _bodies() -> st.SearchStrategy[bytes]:
@@ -100,7 +166,12 @@ def _bodies() -> st.SearchStrategy[bytes]:
         lambda value: json.dumps(value).encode()
     )
     almost = st.sampled_from(
-        [b'{"text": "hello"}', b'{"postback": "hi"}', b'{"id": "abcdefgh", "helpful": true}', b'{"private": true}']
+        [
+            b'{"text": "hello"}',
+            b'{"postback": "hi"}',
+            b'{"id": "abcdefgh", "helpful": true}',
+            b'{"private": true}',
+        ]
     )
     broken = st.tuples(almost | objects, st.integers(0, 40), st.binary(max_size=4)).map(
         lambda part: part[0][: part[1]] + part[2] + part[0][part[1] + 1 :]
@@ -165,7 +236,10 @@ def _tokens() -> st.SearchStrategy[str]:
         st.lists(part, min_size=1, max_size=5).map(".".join),
         st.lists(part, min_size=3, max_size=3).map(".".join),
         st.sampled_from([f"{{{name}}}" for name in TOKENS]),
-        st.text(st.characters(min_codepoint=33, max_codepoint=255, exclude_characters="\x7f"), max_size=60),
+        st.text(
+            st.characters(min_codepoint=33, max_codepoint=255, exclude_characters="\x7f"),
+            max_size=60,
+        ),
     )
 
 
@@ -188,16 +262,34 @@ def _paths() -> st.SearchStrategy[str]:
 
 
 _METHOD = st.sampled_from(
-    ["GET", "GET", "GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "TRACE", "FOO", "get"]
+    [
+        "GET",
+        "GET",
+        "GET",
+        "POST",
+        "PUT",
+        "DELETE",
+        "PATCH",
+        "OPTIONS",
+        "HEAD",
+        "TRACE",
+        "FOO",
+        "get",
+    ]
 )
 
 
 def _wire() -> st.SearchStrategy[bytes]:
     """Return strategies of heads that are no HTTP, or say of the body what is not so."""
     length = st.one_of(
-        st.integers(-(10**20), 10**20).map(str), st.text(max_size=6), st.just("2"), st.floats().map(str)
+        st.integers(-(10**20), 10**20).map(str),
+        st.text(max_size=6),
+        st.just("2"),
+        st.floats().map(str),
     )
-    coding = st.sampled_from(["chunked", "Chunked", "gzip", "chunked, gzip", "", "identity", "xchunked"])
+    coding = st.sampled_from(
+        ["chunked", "Chunked", "gzip", "chunked, gzip", "", "identity", "xchunked"]
+    )
     frame = st.one_of(
         length.map(lambda value: f"Content-Length: {value}\r\n"),
         coding.map(lambda value: f"Transfer-Encoding: {value}\r\n"),
@@ -205,7 +297,8 @@ def _wire() -> st.SearchStrategy[bytes]:
         st.tuples(length, length).map(lambda p: f"Content-Length: {p[0]}\r\nContent-Length: {p[1]}\r\n"),
     )  # fmt: skip
     chunks = st.lists(
-        st.tuples(st.integers(-5, 40), st.binary(max_size=20)).map(lambda p: b"%x\r\n%b\r\n" % p), max_size=4
+        st.tuples(st.integers(-5, 40), st.binary(max_size=20)).map(lambda p: b"%x\r\n%b\r\n" % p),
+        max_size=4,
     ).map(lambda parts: b"".join(parts) + b"0\r\n\r\n")
     whole = st.tuples(_METHOD, frame, chunks | st.just(b"{}") | st.binary(max_size=40)).map(
         lambda p: f"{p[0]} /webchat/session HTTP/1.1\r\nHost: x\r\n{p[1]}\r\n".encode() + p[2]
@@ -214,7 +307,9 @@ def _wire() -> st.SearchStrategy[bytes]:
     broken = st.tuples(st.integers(0, len(good)), st.binary(min_size=1, max_size=6)).map(
         lambda p: good[: p[0]] + p[1] + good[p[0] :]
     )
-    return st.one_of(whole, whole, broken, st.binary(max_size=120).map(lambda data: data + b"\r\n\r\n"))
+    return st.one_of(
+        whole, whole, broken, st.binary(max_size=120).map(lambda data: data + b"\r\n\r\n")
+    )
 
 
 def _kinds() -> list[tuple[int, str, st.SearchStrategy[Input]]]:
@@ -228,10 +323,18 @@ def _kinds() -> list[tuple[int, str, st.SearchStrategy[Input]]]:
             texts.filter(_is_text), st.one_of(st.just(""), message_id),
         )  # fmt: skip
 
-    def sent(why: str, at: str, statuses: frozenset[int] = frozenset(), **parts: Any) -> st.SearchStrategy[Input]:
+    def sent(
+        why: str, at: str, statuses: frozenset[int] = frozenset(), **parts: Any
+    ) -> st.SearchStrategy[Input]:
         return st.builds(lambda **drawn: Input("", why, Request(**drawn), at, statuses), **parts)  # fmt: skip
 
-    def routed(why: str, headers: st.SearchStrategy[Any], body: st.SearchStrategy[bytes], at: str, **more: Any) -> st.SearchStrategy[Input]:
+    def routed(
+        why: str,
+        headers: st.SearchStrategy[Any],
+        body: st.SearchStrategy[bytes],
+        at: str,
+        **more: Any,
+    ) -> st.SearchStrategy[Input]:
         return st.builds(
             lambda route, head, content: Input("", why, Request(*route, tuple(head), content if route[0] == "POST" else b""), at, **more),
             _ROUTES, headers, body,
@@ -286,12 +389,16 @@ _HELPFUL = b'{"id": "{message_id}", "helpful": true}'
 _CHANGES = (
     _change("the conversation", "GET", "/webchat/messages", b"", OPEN, 200),
     _change("an offered button", "POST", "/webchat/messages", _OFFERED, OPEN, 200, 400),
-    _change("feedback on the last message", "POST", "/webchat/feedback", _HELPFUL, OPEN, 204, 404, 400),
+    _change(
+        "feedback on the last message", "POST", "/webchat/feedback", _HELPFUL, OPEN, 204, 404, 400
+    ),
     _change("an offered button in the form", "POST", "/webchat/messages", _OFFERED, FORM, 200, 400),
     _change("the conversation, several at once", "GET", "/webchat/messages", b"", SHARED, 200),
     _change("a private conversation", "GET", "/webchat/messages", b"", PRIVATE, 200),
     _change("erasing", "DELETE", "/webchat/session", b"", OPEN, 204),
-    _change("an offered button in private", "POST", "/webchat/messages", _OFFERED, PRIVATE, 200, 400),
+    _change(
+        "an offered button in private", "POST", "/webchat/messages", _OFFERED, PRIVATE, 200, 400
+    ),
     _change("erasing in the form", "DELETE", "/webchat/session", b"", FORM, 204),
     _change("erasing in private", "DELETE", "/webchat/session", b"", PRIVATE, 204),
 )

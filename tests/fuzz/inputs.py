@@ -58,7 +58,11 @@ class Input:
 
 
 def message(
-    name: str, why: str, body: dict[str, Any], at: str = OPEN, statuses: frozenset[int] | None = None
+    name: str,
+    why: str,
+    body: dict[str, Any],
+    at: str = OPEN,
+    statuses: frozenset[int] | None = None,
 ) -> Input:
     """Return the input that posts a message's body in a session."""
     if statuses is None:

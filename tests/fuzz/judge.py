@@ -75,7 +75,11 @@ class Judge:
         return []
 
     def _of_shape(self, sent: Input, answer: Answer) -> list[str]:
-        if sent.request.method == "HEAD" or answer.status in (204, 304) or 300 <= answer.status < 400:
+        if (
+            sent.request.method == "HEAD"
+            or answer.status in (204, 304)
+            or 300 <= answer.status < 400
+        ):
             return ["a body where none may be"] if answer.body else []
         if answer.status >= 400:
             return _faults_of_error(answer)

@@ -60,7 +60,9 @@ class Finding:
     body: str = ""
 
     @classmethod
-    def of(cls, sent: Input, faults: list[str], request: Request, said: Iterable[str], answer: Answer) -> Finding:
+    def of(
+        cls, sent: Input, faults: list[str], request: Request, said: Iterable[str], answer: Answer
+    ) -> Finding:
         """Return the finding of an answer."""
         shown = answer.body[:2000].decode("utf-8", "replace")
         wire = _as_json(request)
@@ -195,7 +197,9 @@ class Fuzz:
             connection = self.connection()
             for sent in part:
                 # A refusal for haste goes before what an input would get else.
-                await self._send(replace(sent, at=NOWHERE, statuses=frozenset()), visitor, connection)
+                await self._send(
+                    replace(sent, at=NOWHERE, statuses=frozenset()), visitor, connection
+                )
             connection.close()
 
         chosen = [one for one in inputs if one.request.method != "DELETE"]
@@ -309,7 +313,9 @@ class Fuzz:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             self._find(Finding.of(sent, [f"cannot be judged: {error!r}"], request, said, answer))
         for line in self._watch.new_errors():
-            self._find(Finding.of(sent, [f"the log, about then: {line[:300]}"], request, said, answer))
+            self._find(
+                Finding.of(sent, [f"the log, about then: {line[:300]}"], request, said, answer)
+            )
 
     async def _look_into(self, visitor: Visitor, name: str) -> None:
         if visitor.over:
@@ -353,5 +359,7 @@ async def repeat(finding: Finding, connection: Connection) -> Answer:
         for name, value in request.headers
     )
     return await connection.ask(
-        Request(request.method, request.target, headers, request.body, request.raw, request.unfinished)
+        Request(
+            request.method, request.target, headers, request.body, request.raw, request.unfinished
+        )
     )

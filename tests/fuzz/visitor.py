@@ -64,7 +64,9 @@ class Visitor:
         body = b'{"private": true}' if private else b""
         answer = await connection.ask(Request("POST", "/webchat/session", body=body))
         if answer.status != 201:
-            raise NotThereError(f"no session: {answer.status} {answer.trouble} {answer.body[:200]!r}")
+            raise NotThereError(
+                f"no session: {answer.status} {answer.trouble} {answer.body[:200]!r}"
+            )
         session = json.loads(answer.body)
         visitor = cls(connection, session)
         visitor._take(session["messages"])

@@ -50,7 +50,9 @@ class Watch:
 
     def processor_seconds(self) -> float:
         """Return how many seconds of a processor the process has used."""
-        fields = Path(f"/proc/{self.server.process.pid}/stat").read_text().rsplit(") ", 1)[1].split()
+        fields = (
+            Path(f"/proc/{self.server.process.pid}/stat").read_text().rsplit(") ", 1)[1].split()
+        )
         return (int(fields[11]) + int(fields[12])) / 100
 
     def new_errors(self) -> list[str]:
@@ -60,6 +62,8 @@ class Watch:
             text = log.read()
         whole, _, _ = text.rpartition(b"\n")
         self._read += len(whole) + bool(whole)
-        found = [line for line in whole.decode("utf-8", "replace").split("\n") if _ERROR.search(line)]
+        found = [
+            line for line in whole.decode("utf-8", "replace").split("\n") if _ERROR.search(line)
+        ]
         self.errors += found
         return found
