@@ -48,7 +48,7 @@ class StrictHttp(Http):
         headers = self.request.headers
         lengths = headers.getall("content-length", [])
         encodings = headers.getall("transfer-encoding", [])
-        if not self.url.startswith(("/", "http://", "https://")):
+        if not str(self.url).startswith(("/", "http://", "https://")):
             return "The target is no path."  # Rasa would greet whoever asks for *
         if not all(_FIELD_NAME.fullmatch(name) for name in headers):
             return "A header's name is none."

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,7 @@ from tests.conftest import PROJECT, Server, start_server, stop_server
 from tests.fuzz.generated import generated
 from tests.fuzz.inputs import Input, curated
 from tests.fuzz.judge import LATE_SECONDS, Judge
-from tests.fuzz.run import CANARIES, Finding, Fuzz, Report, each, keep, repeat
+from tests.fuzz.run import CANARIES, CONNECTIONS, Finding, Fuzz, Report, each, keep, repeat
 from tests.fuzz.watch import Watch
 from tests.fuzz.wire import Connection
 
@@ -49,15 +50,18 @@ def main() -> int:
         prog="python -m tests.fuzz", description=__doc__.split("\n")[0]
     )
     parser.add_argument("--generated", type=int, default=100_000, help="how many (%(default)s)")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="stop the generated inputs after so long"
+    )
+    parser.add_argument(
+        "--connections", type=int, default=CONNECTIONS, help="at once, generated (%(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=20_260_101, help="of the generated inputs")
     parser.add_argument(
         "--parts", nargs="+", default=["curated", "generated", "limits", "described"],
         choices=["curated", "generated", "limits", "described"], help="which parts to run",
     )  # fmt: skip
     parser.add_argument("--repeat", type=Path, help="a finding's file")
-    parser.add_argument(
-        "--repeat-generated", type=int, metavar="NUMBER", help="send one input alone"
-    )
     chosen = parser.parse_args()
     train(PROJECT, _say)
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
@@ -79,13 +83,15 @@ def _run(chosen: argparse.Namespace, folder: Path) -> int:
             findings += _part(watch, inputs)
         if "generated" in chosen.parts:
             _say(f"Generated: {chosen.generated} inputs, seed {chosen.seed}.")
-            findings += _part(watch, generated(chosen.generated, chosen.seed))
+            findings += _part(
+                watch, generated(chosen.generated, chosen.seed), chosen.minutes, chosen.connections
+            )
         if "described" in chosen.parts:
             _say("Described: schemathesis over docs/openapi.yaml.")
             findings += described(server, chosen.seed)
         findings += _last_look(watch, memory, time.monotonic() - began)
     finally:
-        _stop(server)
+        findings += _stop(server)
     if "limits" in chosen.parts:
         findings += _limits(folder, chosen.seed)
     for path, finding in zip(keep(findings, RESULTS), findings, strict=True):
@@ -98,17 +104,25 @@ def _start(folder: Path, limits: dict[str, str]) -> Server:
     return start_server(folder, WEBCHAT_SECRET=SECRET, **limits)
 
 
-def _stop(server: Server) -> None:
-    if server.process.poll() is None:
-        stop_server(server)
+def _stop(server: Server) -> list[Finding]:
+    try:
+        if server.process.poll() is None:
+            stop_server(server)
+    except AssertionError as error:
+        return [Finding.plain("the end", str(error))]
+    return []
 
 
-def _part(watch: Watch, inputs: Iterable[Input]) -> list[Finding]:
+def _part(
+    watch: Watch, inputs: Iterable[Input], minutes: float = math.inf, connections: int = CONNECTIONS
+) -> list[Finding]:
     """Send inputs and tell how it went."""
     began, processor = time.monotonic(), watch.processor_seconds()
     fuzz = Fuzz(watch, Judge(CANARIES), SECRET, _say)
-    report = asyncio.run(fuzz.run(each(inputs)))
+    report = asyncio.run(fuzz.run(each(inputs, minutes * 60), connections))
     seconds = time.monotonic() - began
+    if seconds > minutes * 60:
+        _say(f"  Stopped after {minutes:g} minutes; what follows is of the inputs until then.")
     if watch.is_alive():
         processor = watch.processor_seconds() - processor
         _say(

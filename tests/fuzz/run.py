@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from base64 import b64decode, b64encode
 from collections import Counter
@@ -331,9 +332,12 @@ class Fuzz:
         self._say(f"  FOUND {finding}")
 
 
-async def each(inputs: Iterable[Input]) -> AsyncIterator[Input]:
-    """Return inputs one by one."""
+async def each(inputs: Iterable[Input], seconds: float = math.inf) -> AsyncIterator[Input]:
+    """Return inputs one by one, for so many seconds."""
+    end = time.monotonic() + seconds
     for one in inputs:
+        if time.monotonic() > end:
+            return
         yield one
 
 
