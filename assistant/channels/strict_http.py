@@ -15,6 +15,7 @@ from sanic.http import Http
 from sanic.server.protocols.http_protocol import HttpProtocol
 
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
+_CONTROL = re.compile(rb"[\x00-\x08\n-\x1f\x7f]")
 _LENGTH = re.compile(r"[0-9]{1,15}")
 
 
@@ -50,6 +51,9 @@ class StrictHttp(Http):
         encodings = headers.getall("transfer-encoding", [])
         if not str(self.url).startswith(("/", "http://", "https://")):
             return "The target is no path."  # Rasa would greet whoever asks for *
+        # A proxy may take a lone line feed for the end of a header that Sanic sees as one.
+        if _CONTROL.search(self.request.head.replace(b"\r\n", b"")):
+            return "The head holds control characters."
         if not all(_FIELD_NAME.fullmatch(name) for name in headers):
             return "A header's name is none."
         if len(headers.getall("host", [])) > 1:
