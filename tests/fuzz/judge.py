@@ -75,17 +75,13 @@ class Judge:
         return []
 
     def _of_shape(self, sent: Input, answer: Answer) -> list[str]:
-        if (
-            sent.request.method == "HEAD"
-            or answer.status in (204, 304)
-            or 300 <= answer.status < 400
-        ):
+        if sent.request.verb == "HEAD" or answer.status in (204, 304) or 300 <= answer.status < 400:
             return ["a body where none may be"] if answer.body else []
         if answer.status >= 400:
             return _faults_of_error(answer)
         if self._is_page_file(answer):
             return []
-        if sent.request.method == "OPTIONS" and not answer.body:
+        if sent.request.verb == "OPTIONS" and not answer.body:
             return []
         if "json" not in answer.header("content-type"):
             return [f"neither JSON nor a file of the page: {answer.header('content-type')}"]

@@ -36,6 +36,13 @@ class Request:
     raw: bytes | None = None
     unfinished: bool = False
 
+    @property
+    def verb(self) -> str:
+        """The method, also of what is sent raw."""
+        if self.raw is None:
+            return self.method
+        return self.raw.partition(b" ")[0].decode("latin-1")
+
     def to_bytes(self, host: str) -> bytes:
         """Return what is sent."""
         if self.raw is not None:
@@ -113,7 +120,7 @@ class Connection:
             self._streams = await asyncio.open_connection(self.host, self.port)
         reader, writer = self._streams
         writer.write(request.to_bytes(f"{self.host}:{self.port}"))
-        parser = _parser(request.method)
+        parser = _parser(request.verb)
         status, body = 0, bytearray()
         headers: list[Header] = []
         while True:
