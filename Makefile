@@ -6,9 +6,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
+# schemathesis wants newer packages than Rasa allows, so it has an environment of its own.
+VENV_FUZZ := .venv-fuzz
+READY_FUZZ := $(VENV_FUZZ)/.ready
 export HOST PORT
 
-.PHONY: help run test check train chat eval bench widget lighthouse screenshots lint clean
+.PHONY: help run test check train chat eval bench fuzz widget lighthouse screenshots lint clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +42,9 @@ eval: $(READY) ## measure understanding: DATA=file.tsv [JSON=out.json] [TYPOS=se
 bench: $(READY_DEV) ## measure speed and memory beside the stock Rasa configuration
 	@$(BIN)/python -m bench.beside_stock $(ARGS)
 
+fuzz: $(READY_DEV) $(READY_FUZZ) ## send bad input to a server: half an hour (ARGS="--generated 2000")
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+
 widget: ## build the chat widget into the package (needs Node 18 or newer)
 	@cd widget && npm install --silent --no-audit --no-fund && npm run --silent build
 
@@ -53,7 +59,7 @@ lint: $(READY_DEV) ## put the code into its form and mend what can be mended
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 clean: ## remove the environment, models and results (not var/, which holds conversations)
-	rm -rf $(VENV) .tools models results *.egg-info .mypy_cache .pytest_cache .ruff_cache .rasa
+	rm -rf $(VENV) $(VENV_FUZZ) .tools models results *.egg-info .mypy_cache .pytest_cache .ruff_cache .rasa
 
 $(READY): requirements.lock pyproject.toml
 	@deploy/set-up $(VENV) requirements.lock && touch $@
@@ -61,3 +67,6 @@ $(READY): requirements.lock pyproject.toml
 # The tests' environment holds all of the other, so both are ready.
 $(READY_DEV): requirements-dev.lock requirements.lock pyproject.toml
 	@deploy/set-up $(VENV) requirements-dev.lock && touch $(READY) $@
+
+$(READY_FUZZ): requirements-fuzz.lock
+	@deploy/set-up $(VENV_FUZZ) requirements-fuzz.lock && touch $@

@@ -18,6 +18,7 @@ from sanic.request import Request
 from sanic.response import HTTPResponse, redirect
 
 from assistant.agent import ModelError, load_agent, read_endpoints
+from assistant.channels.strict_http import StrictHttpProtocol
 from assistant.channels.turns import turns
 from assistant.channels.webchat import failure
 from assistant.contact.cipher import Cipher
@@ -75,7 +76,14 @@ def serve(settings: Settings, model: Path, announce: Callable[[str], None]) -> N
     # Sanic would print all its own calls under a sentence that says everything.
     logging.getLogger("sanic.error").addFilter(_is_unknown)
     gather_loggers()  # those of what was imported since
-    app.run(host=settings.host, port=settings.port, workers=1, access_log=False, motd=False)
+    app.run(
+        host=settings.host,
+        port=settings.port,
+        protocol=StrictHttpProtocol,
+        workers=1,
+        access_log=False,
+        motd=False,
+    )
 
 
 def _is_unknown(record: logging.LogRecord) -> bool:
@@ -118,7 +126,7 @@ def build_app(settings: Settings, model: Path) -> Sanic:
     @app.on_request
     async def welcome(request: Request) -> HTTPResponse | None:
         # Rasa's own greeting stands at /; people are better off at the chat.
-        return redirect("/webchat/") if request.path == "/" else None
+        return redirect("/webchat/") if not request.path.strip("/") else None
 
     @app.on_response
     async def keep_preflight(request: Request, response: HTTPResponse) -> None:

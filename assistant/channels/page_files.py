@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import mimetypes
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -55,9 +56,11 @@ def page_file(request: Request, name: str) -> HTTPResponse | None:
     """
     stem, _, rest = name.partition(".")
     digest, dot, suffix = rest.partition(".")
-    path = _FOLDER / (f"{stem}.{suffix}" if dot and len(digest) == _HASH else name)
-    if "/" in name or name.startswith(".") or not path.is_file():
+    wanted = f"{stem}.{suffix}" if dot and len(digest) == _HASH else name
+    # Looked up in the list, so that no name is ever a path, or too long for the file system.
+    if name.startswith(".") or wanted not in os.listdir(_FOLDER):
         return None
+    path = _FOLDER / wanted
     file = _read(path, path.stat().st_mtime)
     headers = {**_HEADERS, "ETag": f'"{file.digest[:32]}"', "Cache-Control": "no-cache"}
     if dot and digest == file.digest[:_HASH]:

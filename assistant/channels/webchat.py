@@ -261,7 +261,13 @@ class WebChat(InputChannel):
             raise _too_fast(wait)
 
     def _is_allowed(self, origin: str, host: str) -> bool:
-        return origin in self._settings.origins or urlsplit(origin).netloc == host
+        if origin in self._settings.origins:
+            return True
+        try:
+            site = urlsplit(origin).netloc
+        except ValueError:  # such as http://[
+            return False
+        return bool(site) and site == host
 
     async def _session(self, request: Request) -> Session:
         """Return the session of a request.

@@ -30,6 +30,7 @@ from assistant.understanding.topic_model import TopicModel, TopicScore
 
 _MODEL_FILE = "topics.npz"
 _MOST_QUESTIONS = 3  # answered in one turn; more would be a wall of text on a phone
+_MOST_PARTS = 20  # that are looked at
 
 
 @DefaultV1Recipe.register(DefaultV1Recipe.ComponentType.INTENT_CLASSIFIER, is_trainable=True)
@@ -162,7 +163,8 @@ class TopicClassifier(GraphComponent, IntentClassifier):
         A part may follow the one before it ("do you do massage? does insurance cover it").
         """
         found: dict[str, tuple[str, TopicScore]] = {}
-        for part in parts:
+        # Each part takes a hundredth of a second; "no! no! ..." would have two hundred of them.
+        for part in list(dict.fromkeys(parts))[:_MOST_PARTS]:
             best = self._score(model, part, [*reversed(found), *answered])[0]
             if best.confidence < float(self._config["part_threshold"]):
                 continue
