@@ -17,6 +17,7 @@ import base64
 import json
 import os
 import random
+import re
 import signal
 import statistics
 import subprocess
@@ -120,7 +121,10 @@ class Supervisor:
             if process.returncode != 0:
                 self.violations.append(f"a drained worker ended with {process.returncode}")
         await asyncio.sleep(DOWN_SECONDS)
-        await asyncio.to_thread(worker.start)
+        try:
+            await asyncio.to_thread(worker.start)
+        except AssertionError as error:
+            self.violations.append(f"worker {worker.number} did not come back: {error}")
         self.down.append((began, time.monotonic()))
         self.say(
             f"       worker {worker.number}: {name}, back after {time.monotonic() - began:.0f} s"
@@ -158,6 +162,9 @@ async def soak(
             assert worker.server
             if worker.server.process.poll() is not None:
                 supervisor.violations.append(f"worker {worker.number} ended by itself")
+            lock = worker.server.http.get("/health/ready").json()["checks"]["lock"]
+            if lock != "ok":
+                supervisor.violations.append(f"worker {worker.number} locks without Redis: {lock}")
     finally:
         for worker in workers:
             if worker.server:
@@ -219,9 +226,14 @@ def _percentiles(values: list[float]) -> dict[str, float]:
 
 
 def _complaints(folder: Path) -> dict[str, int]:
-    """Return how many lines of the logs are errors and warnings."""
-    lines = [line for log in folder.glob("*/server.log") for line in log.read_text().splitlines()]
-    return {word: sum(word in line for line in lines) for word in ("ERROR", "WARNING", "Traceback")}
+    """Return the errors and warnings of the workers' logs, by their first words."""
+    found: Counter[str] = Counter()
+    for log in folder.glob("*/server.log"):
+        for line in log.read_text().splitlines():
+            complaint = re.search(r"\b(?:ERROR|WARNING)\b.*", line)
+            if complaint:
+                found[re.sub(r"\d+", "N", complaint.group())[:100]] += 1
+    return dict(found.most_common(12))
 
 
 def _wait_until_delivered(workers: list[Worker]) -> None:
