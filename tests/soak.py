@@ -162,6 +162,7 @@ async def soak(
             assert worker.server
             if worker.server.process.poll() is not None:
                 supervisor.violations.append(f"worker {worker.number} ended by itself")
+                continue
             lock = worker.server.http.get("/health/ready").json()["checks"]["lock"]
             if lock != "ok":
                 supervisor.violations.append(f"worker {worker.number} locks without Redis: {lock}")
