@@ -18,7 +18,7 @@ from sqlalchemy.engine import Engine
 from assistant.settings import SettingError
 from assistant.storage.database import connected
 
-_KEY = 5_005_002  # of PostgreSQL's advisory lock; any number, the same in all our processes
+_KEY = 5_005_003  # of PostgreSQL's advisory lock; any number, the same in all our processes
 
 
 def claim(engine: Engine, shared: bool, seconds: float = 10.0) -> Any:
