@@ -96,9 +96,12 @@ class Comparison:
         if sent.is_apology:
             self.figures["apologies, stored" if is_there else "apologies, not stored"] += 1
             return
+        if not is_there and sent.is_advice_alone:
+            self.figures["advice on a red flag given, turn not stored"] += 1
+            return
         self.figures["answers compared"] += 1
         if not is_there:
-            self.violations.append(f"{sent.message_id} was answered and is lost")
+            self.violations.append(f"{sent.message_id} ({sent.kind}) was answered and is lost")
             return
         kept = [message for event in stored[sent.message_id] for message in as_messages(event)]
         filled = [

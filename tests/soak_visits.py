@@ -17,7 +17,8 @@ from typing import Any
 
 import aiohttp
 
-from assistant.channels.conversation import TROUBLE
+from assistant.channels.conversation import TROUBLE, as_messages
+from assistant.safety.advice import advice_for
 
 LIVE = 300  # conversations at a time
 MOST_TRIES = 12
@@ -72,6 +73,11 @@ class Sent:
     def is_apology(self) -> bool:
         """Whether the answer is the channel's apology, which stands in no conversation."""
         return [message["text"] for message in self.answer or []] == [TROUBLE]
+
+    @property
+    def is_advice_alone(self) -> bool:
+        """Whether the answer is just the advice that a red flag gets whatever fails."""
+        return self.answer is not None and self.answer == as_messages(advice_for(self.text) or {})
 
 
 @dataclass
@@ -289,7 +295,10 @@ class Visitors:
         missing = [
             sent.message_id
             for sent in conversation.sent
-            if sent.answer and not sent.is_apology and sent.message_id not in shown
+            if sent.answer
+            and not sent.is_apology
+            and not sent.is_advice_alone
+            and sent.message_id not in shown
         ]
         if missing:
             self.violations.append(f"a reload does not show {missing}")
