@@ -11,10 +11,10 @@ VENV_FUZZ := .venv-fuzz
 READY_FUZZ := $(VENV_FUZZ)/.ready
 export HOST PORT
 
-.PHONY: help run test check train chat eval bench fuzz widget lighthouse screenshots lint clean
+.PHONY: help run test test-cluster soak faults fuzz check train chat eval bench widget lighthouse screenshots lint clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: $(READY) ## train if needed and serve the assistant (HOST=, PORT=)
 	@exec $(BIN)/assistant serve
@@ -25,6 +25,13 @@ test: $(READY_DEV) ## lint, types, content checks and all tests
 	@$(BIN)/assistant check
 	@deploy/browser > /dev/null
 	@$(BIN)/pytest $(ARGS)
+
+test-cluster: $(READY_DEV) ## the tests of the running server and of the database, on two workers
+	@deploy/browser > /dev/null
+	@TEST_STORE=cluster $(BIN)/pytest $(ARGS)
+
+soak: $(READY_DEV) ## kill workers under load for ten minutes, then compare (ARGS="--minutes 1 --rate 5")
+	@$(BIN)/python -m tests.soak $(ARGS)
 
 check: $(READY_DEV) ## check all content: every problem with its file and line
 	@$(BIN)/assistant check

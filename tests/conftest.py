@@ -16,8 +16,10 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from tests.postgres import postgres_database, postgres_server
+from tests.redis_server import NoRedisError
 
 PROJECT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"
@@ -25,6 +27,25 @@ EXAMPLE_OFFICE = DATA / "office_example.yml"
 
 os.environ["ASSISTANT_HOME"] = str(PROJECT)
 os.environ["LOG_LEVEL"] = "WARNING"
+
+ON_CLUSTER = os.environ.get("TEST_STORE") == "cluster"
+"""Whether the tests meet two workers on PostgreSQL and Redis instead of one on SQLite."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On the cluster leave out what no store and no server has a part in, and SQLite."""
+    if not ON_CLUSTER:
+        return
+    chosen = [item for item in items if _concerns_the_cluster(item)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = chosen
+
+
+def _concerns_the_cluster(item: pytest.Item) -> bool:
+    values = item.callspec.params if hasattr(item, "callspec") else {}
+    used = {*getattr(item, "fixturenames", ()), values.get("server_name")}
+    on_sqlite = values.get("database_url") == "sqlite"
+    return bool(used & {"server", "two_workers", "database_url"}) and not on_sqlite
 
 
 @pytest.fixture(scope="session")
@@ -112,6 +133,33 @@ class Server:
     def __post_init__(self) -> None:
         self.http = httpx.Client(base_url=self.url, timeout=30)
 
+    @property
+    def logs(self) -> list[Path]:
+        """What its processes have written."""
+        return [self.log]
+
+    def rows(self, query: str, **values: Any) -> list[Any]:
+        """Return what a query finds in its database."""
+        engine = sa.create_engine(self.database_url, poolclass=sa.pool.NullPool)
+        with engine.connect() as connection:
+            return connection.execute(sa.text(query), values).all()
+
+    def kept(self) -> dict[str, bytes]:
+        """Return all that it keeps, by name: every table, log and, on SQLite, file."""
+        engine = sa.create_engine(self.database_url, poolclass=sa.pool.NullPool)
+        tables = sa.inspect(engine).get_table_names()
+        found = {
+            name: "\n".join(
+                repr(tuple(row))
+                for row in self.rows(f"SELECT * FROM {name}")  # noqa: S608
+            ).encode()
+            for name in tables
+        }
+        files = set(self.logs)
+        if engine.dialect.name == "sqlite":
+            files.update(self.log.parent.iterdir())
+        return found | {str(path): path.read_bytes() for path in files if path.is_file()}
+
     def open(self) -> Chat:
         """Start a session."""
         response = self.http.post("/webchat/session")
@@ -176,7 +224,7 @@ def start_server(folder: Path, port: int = 0, **environment: str) -> Server:
             command, cwd=PROJECT, env=variables, stdout=output, stderr=subprocess.STDOUT
         )
     server = Server(f"http://127.0.0.1:{port}", process, log, variables["DATABASE_URL"])
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         if process.poll() is not None:
             break
@@ -191,9 +239,21 @@ def start_server(folder: Path, port: int = 0, **environment: str) -> Server:
 
 
 @pytest.fixture(scope="session")
-def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server of the invented practice."""
-    server = start_server(tmp_path_factory.mktemp("server"))
+def server(
+    model: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Server]:
+    """A server of the invented practice: one process on SQLite, or a cluster (`TEST_STORE`)."""
+    folder = tmp_path_factory.mktemp("server")
+    if ON_CLUSTER:
+        from tests.cluster import cluster
+
+        try:
+            with cluster(folder, request.getfixturevalue("postgres")) as server:
+                yield server
+        except NoRedisError as error:
+            pytest.skip(str(error))
+        return
+    server = start_server(folder)
     yield server
     stop_server(server)
 

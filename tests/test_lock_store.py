@@ -205,6 +205,24 @@ async def test_a_redis_that_hangs_delays_a_message_by_little(open_locks: Open) -
     server.close()
 
 
+async def test_a_process_that_is_busy_does_not_take_redis_for_away(
+    open_locks: Open, redis_url: str
+) -> None:
+    async def be_busy() -> None:
+        for _ in range(12):
+            time.sleep(0.3)  # what computing does to the event loop
+            await asyncio.sleep(0)
+
+    one, other = await open_locks(redis_url), await open_locks(redis_url)
+    order: list[str] = []
+    first = asyncio.create_task(hold(one, order, "first", 0))
+    busy = asyncio.create_task(be_busy())
+    await asyncio.gather(first, busy, hold(other, order, "second", 0))
+    assert order == in_turn("first", "second")
+    assert not one.degraded
+    assert not other.degraded
+
+
 async def test_a_redis_that_is_emptied_while_a_turn_lasts_loses_no_message(
     open_locks: Open, redis_url: str
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sqlite3
 import statistics
 import time
 from collections import Counter, defaultdict
@@ -378,39 +377,35 @@ def test_the_advice_needs_no_model() -> None:
 # Records.
 
 
-def counted(database: Path) -> Counter[tuple[str, str]]:
-    with sqlite3.connect(database) as connection:
-        found = connection.execute("SELECT rule, level, count FROM red_flag_counts").fetchall()
+def counted(server: Server) -> Counter[tuple[str, str]]:
+    found = server.rows("SELECT rule, level, count FROM red_flag_counts")
     return Counter({(rule, level): count for rule, level, count in found})
 
 
-def wait_for_count(database: Path, before: Counter[tuple[str, str]], alarms: int) -> Counter[Any]:
+def wait_for_count(server: Server, before: Counter[tuple[str, str]], alarms: int) -> Counter[Any]:
     """Return what was counted since; the counter works behind the answer's back."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        new = counted(database) - before
+        new = counted(server) - before
         if new.total() >= alarms:
             return new
         time.sleep(0.05)  # between looks; the deadline decides, not this
-    raise AssertionError(f"counted only {counted(database) - before}")
+    raise AssertionError(f"counted only {counted(server) - before}")
 
 
 def test_alarms_are_counted_by_rule_and_level_and_their_words_are_not(server: Server) -> None:
-    database = server.log.parent / "assistant.db"
     chat = server.open()
     chat.say("what is sciatica")
-    before = counted(database)
+    before = counted(server)
     chat.say("my chest feels tight, unmistakable zebra")
     chat.say("i cant pee since last night " * 200)  # too long for the model
     chat.say("thank you")
-    assert wait_for_count(database, before, 2) == {
+    assert wait_for_count(server, before, 2) == {
         ("heart_lung", "emergency_911"): 1,
         ("cauda_equina", "emergency_room"): 1,
     }
-    with sqlite3.connect(database) as connection:
-        columns = [row[1] for row in connection.execute("PRAGMA table_info(red_flag_counts)")]
-        kept = connection.execute("SELECT * FROM red_flag_counts").fetchall()
-    assert columns == ["day", "rule", "level", "count"]
+    kept = server.rows("SELECT * FROM red_flag_counts")
+    assert {tuple(row.keys()) for row in kept} == {("day", "rule", "level", "count")}
     assert "zebra" not in str(kept)
 
 

@@ -76,16 +76,9 @@ def test_deleting_a_session_erases_it_and_ends_its_token(server: Server) -> None
     assert chat.http.delete("/webchat/session", headers=chat.headers).status_code == 204
     assert chat.post(text="hello").status_code == 401
     assert chat.http.get("/webchat/messages", headers=chat.headers).status_code == 401
-    database = server.log.parent
-    kept = b"".join(path.read_bytes() for path in database.glob("assistant.db*"))
-    assert chat.session["conversation_id"].encode() in kept  # as an ended session only
-    import sqlite3
-
-    with sqlite3.connect(database / "assistant.db") as connection:
-        count = connection.execute(
-            "select count(*) from events where sender_id = ?", [chat.session["conversation_id"]]
-        ).fetchone()
-    assert count == (0,)
+    name = chat.session["conversation_id"]
+    assert server.rows("SELECT 1 FROM ended_sessions WHERE conversation_id = :name", name=name)
+    assert not server.rows("SELECT 1 FROM events WHERE sender_id = :name", name=name)
 
 
 def test_the_page_and_its_files_are_served_under_a_strict_policy(server: Server) -> None:

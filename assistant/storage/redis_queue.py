@@ -11,8 +11,9 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import redis.asyncio
 from redis.exceptions import RedisError
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 _LIFE = 5.0  # seconds that a ticket is honored after its holder was last heard of
 _LOOK_EVERY = 0.015  # seconds between looks whether it is our turn
 _PATIENCE = 0.25  # seconds that Redis may take to answer
+_LOOKS = 10  # within that time: what a busy process misses of it is one of them, not all
 _TRY_EVERY = 2.0  # seconds between looks whether Redis is back
 
 # KEYS[1]: the list. ARGV: the ticket, its life in milliseconds. Returns 1 if it is the ticket's turn.
@@ -58,7 +60,9 @@ class RedisQueue:
 
     def __init__(self, url: str) -> None:
         self._redis = redis.asyncio.from_url(
-            url, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE
+            url,
+            socket_timeout=_LIFE,  # `_patiently` is sooner
+            socket_connect_timeout=_LIFE,
         )
         self._ask = self._redis.register_script(_ASK)
         self._leave = self._redis.register_script(_LEAVE)
@@ -105,14 +109,15 @@ class RedisQueue:
 
     async def _is_our_turn(self, keys: list[str], ticket: str) -> bool:
         try:
-            return bool(await self._ask(keys=keys, args=[ticket, int(_LIFE * 1000)]))
+            answer = self._ask(keys=keys, args=[ticket, int(_LIFE * 1000)])
+            return bool(await _patiently(answer))
         except (RedisError, OSError, asyncio.TimeoutError) as error:
             self._went_down(error)
             return True
 
     async def _give_on(self, keys: list[str], ticket: str) -> None:
         try:
-            await self._leave(keys=keys, args=[ticket])
+            await _patiently(self._leave(keys=keys, args=[ticket]))
         except (RedisError, OSError, asyncio.TimeoutError) as error:
             self._went_down(error)
 
@@ -135,9 +140,25 @@ class RedisQueue:
         while True:
             await asyncio.sleep(_TRY_EVERY)
             try:
-                await self._redis.ping()
+                await _patiently(self._redis.ping())
             except (RedisError, OSError, asyncio.TimeoutError):
                 continue
             logger.warning("Redis answers again.")
             self._looking = None
             return
+
+
+async def _patiently(answer: Awaitable[Any]) -> Any:
+    """Wait for an answer of Redis; a time-out of the library's would also end when we were busy.
+
+    Raises:
+        asyncio.TimeoutError: there was none in time, although this process was listening.
+    """
+    asking = asyncio.ensure_future(answer)
+    try:
+        for _ in range(_LOOKS):
+            if (await asyncio.wait({asking}, timeout=_PATIENCE / _LOOKS))[0]:
+                return asking.result()
+        raise asyncio.TimeoutError
+    finally:
+        asking.cancel()
