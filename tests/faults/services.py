@@ -1,0 +1,121 @@
+"""What the server of the fault suite depends on: each of its own, each behind a faulty wire."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from tests.postgres import postgres_database, postgres_server
+from tests.receivers import lasting_port
+
+
+class MissingToolError(Exception):
+    """A fault cannot be staged on this machine; the message says what it needs."""
+
+
+def tool(name: str, package: str) -> str:
+    """Return the path of a program.
+
+    Raises:
+        MissingToolError: it is not installed.
+    """
+    path = shutil.which(name)
+    if path is None:
+        raise MissingToolError(f"needs {name} (Debian package {package})")
+    return path
+
+
+@contextmanager
+def postgres() -> Iterator[tuple[str, Path]]:
+    """Provide the address of an empty database and the socket that leads to it."""
+    with postgres_server() as server, postgres_database(server) as url:
+        address = sa.engine.make_url(url)
+        if "host" not in address.query:
+            raise MissingToolError("needs a PostgreSQL of its own: unset TEST_POSTGRES_URL")
+        yield url, Path(str(address.query["host"])) / ".s.PGSQL.5432"
+
+
+@contextmanager
+def redis() -> Iterator[int]:
+    """Provide the port of a Redis that keeps nothing."""
+    port = lasting_port()
+    program = tool("redis-server", "redis-server")
+    with tempfile.TemporaryDirectory() as folder:
+        command = [program, "--port", str(port), "--save", "", "--dir", folder]
+        with _running(command, {}, lambda: _speaks(port, b"PING\r\n")):
+            yield port
+
+
+@contextmanager
+def rabbitmq() -> Iterator[int]:
+    """Provide the port of a RabbitMQ of its own, with the usual guest."""
+    tool("rabbitmq-server", "rabbitmq-server")
+    # The program of that name on PATH changes user and folder; the one behind it does neither.
+    program = "/usr/lib/rabbitmq/bin/rabbitmq-server"
+    port = lasting_port()
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {
+            "RABBITMQ_NODENAME": f"faults{port}@localhost",
+            "RABBITMQ_NODE_PORT": str(port),
+            "RABBITMQ_DIST_PORT": str(port + 20_000),
+            "RABBITMQ_MNESIA_BASE": folder,
+            "RABBITMQ_LOG_BASE": folder,
+            "RABBITMQ_ENABLED_PLUGINS_FILE": f"{folder}/plugins",
+            "RABBITMQ_CONFIG_FILE": f"{folder}/none",
+            "HOME": folder,
+        }
+        with _running([program], environment, lambda: _speaks(port, b"AMQP\0\0\x09\x01")):
+            yield port
+
+
+def _speaks(port: int, greeting: bytes) -> bool:
+    import socket
+
+    with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
+        connection.sendall(greeting)
+        return bool(connection.recv(1))
+
+
+@contextmanager
+def _running(
+    command: list[str], environment: dict[str, str], answers: Callable[[], bool]
+) -> Iterator[None]:
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **environment},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            deadline = time.monotonic() + 60
+            while True:
+                try:
+                    if answers():
+                        break
+                except OSError:
+                    pass
+                if process.poll() is not None or time.monotonic() > deadline:
+                    log.seek(0)
+                    raise MissingToolError(
+                        f"{command[0]} did not start: {log.read()[-500:].decode(errors='replace')}"
+                    )
+                time.sleep(0.05)  # between looks; the deadline decides
+            yield
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, 15)
+                try:
+                    process.wait(timeout=15)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, 9)
+                    process.wait()
