@@ -33,7 +33,7 @@ class Place:
         server: the process under test.
         engine: leads to the database past all faults.
         targets: how many are told of each request.
-        postgres, redis, rabbitmq: the wires to them; None where the installation has none.
+        postgres, redis, rabbitmq, smtp: the wires to them; None where the installation has none.
     """
 
     folder: Path
@@ -48,6 +48,7 @@ class Place:
     redis_port: int = 0
     rabbitmq: FaultProxy | None = None
     rabbitmq_port: int = 0
+    smtp: FaultProxy | None = None
 
     @property
     def url(self) -> str:
@@ -158,6 +159,7 @@ def large_stopped(**environment: str) -> Iterator[Place]:
             redis_port=redis_port,
             rabbitmq=rabbitmq,
             rabbitmq_port=rabbitmq_port,
+            smtp=smtp,
         )
         stack.callback(place.server.stop)
         yield place

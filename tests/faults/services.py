@@ -119,3 +119,35 @@ def _running(
                 except subprocess.TimeoutExpired:
                     os.killpg(process.pid, 9)
                     process.wait()
+
+
+@contextmanager
+def small_disk(size: str) -> Iterator[Path]:
+    """Provide a folder on a file system of its own.
+
+    Args:
+        size: of the file system, as `4m`.
+
+    Raises:
+        MissingToolError: this user may not mount one.
+    """
+    mount = tool("mount", "mount")
+    with tempfile.TemporaryDirectory(prefix="faults-") as disk:
+        command = [mount, "-t", "tmpfs", "-o", f"size={size}", "faults", disk]
+        if subprocess.run(command, capture_output=True).returncode:
+            raise MissingToolError("needs the right to mount a small file system")
+        try:
+            yield Path(disk)
+        finally:
+            subprocess.run([tool("umount", "mount"), "-l", disk], check=True)
+
+
+def fill(path: Path) -> None:
+    """Write a file until the disk is full to the last byte."""
+    with path.open("wb", buffering=0) as file:
+        for size in (65_536, 4096, 1):
+            try:
+                while True:
+                    file.write(b"x" * size)
+            except OSError:
+                continue

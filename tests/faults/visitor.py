@@ -39,6 +39,7 @@ class Sight:
         messages: what was answered.
         error: the error of the contract, or the reason for no answer.
         seconds: how long it took.
+        at: when it was said, on the clock that never jumps.
     """
 
     said: str
@@ -47,6 +48,7 @@ class Sight:
     messages: list[dict[str, Any]]
     error: str
     seconds: float
+    at: float
 
     @property
     def words(self) -> str:
@@ -84,13 +86,25 @@ class Sight:
 
 @dataclass
 class Visitor:
-    """One conversation over HTTP."""
+    """One conversation over HTTP.
+
+    Attributes:
+        url: of the server.
+        conversation_id: the server's name for it.
+        sights: what was seen, in order.
+        numbers: of the requests that were confirmed.
+        in_order: whether each message was sent after the one before was answered.
+        token: the session's.
+        connection: kept open from message to message; None opens one for each.
+    """
 
     url: str
     conversation_id: str = ""
     sights: list[Sight] = field(default_factory=list)
     numbers: list[str] = field(default_factory=list)
+    in_order: bool = True
     token: str = ""
+    connection: httpx.Client | None = None
 
     def open(self, url: str = "") -> Visitor:
         """Start a session; try until the server lets one in."""
@@ -114,7 +128,7 @@ class Visitor:
         status, messages, error = 0, [], ""
         began = time.monotonic()
         try:
-            response = httpx.post(
+            response = (self.connection or httpx).post(
                 f"{url or self.url}/webchat/messages",
                 json={"text": text, "id": message_id},
                 headers={"Authorization": f"Bearer {self.token}"},
@@ -126,7 +140,7 @@ class Visitor:
         except (httpx.TransportError, ValueError) as failure:
             error = type(failure).__name__
         seconds = time.monotonic() - began
-        sight = Sight(text, message_id, status, messages, error, seconds)
+        sight = Sight(text, message_id, status, messages, error, seconds, began)
         self.sights.append(sight)
         for number in _NUMBER.findall(sight.words):
             if number not in self.numbers:

@@ -10,9 +10,11 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
+
 from tests.faults.services import tool
 from tests.faults.trial import Trial, fault
-from tests.faults.visitor import OTHER_QUESTION, QUESTION, Visitor
+from tests.faults.visitor import OTHER_QUESTION, PATIENCE, QUESTION, Visitor
 
 
 def _raw(trial: Trial, visitor: Visitor, text: str, message_id: str) -> socket.socket:
@@ -133,7 +135,9 @@ def out_of_file_descriptors(trial: Trial) -> None:
     """Leave the process no file descriptor, then give them back."""
     prlimit = tool("prlimit", "util-linux")
     booking = trial.booking("time")
-    asking, hurt = trial.visitor(), trial.visitor()
+    asking, connected = trial.visitor(), trial.visitor()
+    connected.connection = httpx.Client(timeout=PATIENCE)
+    connected.say(QUESTION)
     pid = str(trial.place.server.process.pid)
     subprocess.run([prlimit, f"--pid={pid}", "--nofile=64:"], check=True)
     idle = []
@@ -144,18 +148,22 @@ def out_of_file_descriptors(trial: Trial) -> None:
             connection.connect_ex(("127.0.0.1", trial.place.server.port))
             idle.append(connection)
         time.sleep(1.0)  # so that the server has taken what it can
-        pool = ThreadPoolExecutor(3)
-        waiting = [
-            pool.submit(asking.say, QUESTION),
-            pool.submit(booking.step),
-            pool.submit(hurt.say, QUESTION),
-        ]
-        time.sleep(5.0)  # the fault's length
+        with ThreadPoolExecutor(2) as pool:
+            waiting = [pool.submit(asking.say, QUESTION), pool.submit(booking.step)]
+            # Whoever is connected is served, the emergency first of all.
+            trial.note("a question, already connected", connected.say(OTHER_QUESTION))
+            trial.red_flag(connected)
+            time.sleep(3.0)  # the fault's length
+            for connection in idle:
+                connection.close()
     finally:
         for connection in idle:
             connection.close()
-    for what, sight in zip(("a question", "the booking", "a question"), waiting, strict=True):
-        trial.note(f"{what}, when there were descriptors again", sight.result())
-    subprocess.run([prlimit, f"--pid={pid}", "--nofile=1024:"], check=True)
-    trial.red_flag(hurt)
+        subprocess.run([prlimit, f"--pid={pid}", "--nofile=1024:"], check=True)
+    for sight in waiting:
+        trial.note("a new connection", sight.result(), may_be_cut=True)
+    first = asking.sights[-1]
+    again = asking.say(first.said, first.message_id)
+    trial.must(again.kind == "answer", f"sent again, the message was not answered: {again}")
     trial.recover()
+    connected.connection.close()

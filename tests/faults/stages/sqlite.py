@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 from tests.faults import place as places
-from tests.faults.place import new_folder
-from tests.faults.services import MissingToolError, tool
+from tests.faults.services import fill, small_disk, tool
 from tests.faults.trial import Trial, fault
 from tests.faults.visitor import QUESTION
 
@@ -25,7 +20,8 @@ def sqlite_locked(trial: Trial) -> None:
     other = sqlite3.connect(trial.place.database, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     try:
-        trial.endure(booking, 20.0)
+        with trial.storage_fails():
+            trial.endure(booking, 20.0)
     finally:
         other.rollback()
         other.close()
@@ -63,7 +59,8 @@ def sqlite_no_writes(trial: Trial) -> None:
     pid = str(trial.place.server.process.pid)
     subprocess.run([prlimit, f"--pid={pid}", "--fsize=0:unlimited"], check=True)
     try:
-        trial.endure(booking, 3.0)
+        with trial.storage_fails():
+            trial.endure(booking, 3.0)
     finally:
         subprocess.run([prlimit, f"--pid={pid}", "--fsize=unlimited:unlimited"], check=True)
     trial.recover()
@@ -72,38 +69,19 @@ def sqlite_no_writes(trial: Trial) -> None:
 @fault("sqlite-disk-full", "", "The disk with the SQLite file is full")
 def sqlite_disk_full(trial: Trial) -> None:
     """Put the database on a small file system and fill that."""
-    with _small_disk() as disk, places.small(DATABASE_URL=f"sqlite:///{disk / 'full.db'}") as place:
+    with (
+        small_disk("4m") as disk,
+        places.small(DATABASE_URL=f"sqlite:///{disk / 'full.db'}") as place,
+    ):
         trial.place = place
         place.engine = places.engine_of(f"sqlite:///{disk / 'full.db'}")
         booking = trial.booking("time")
         filler = disk / "filler"
-        _fill(filler)
-        trial.endure(booking, 10.0)
+        fill(filler)
+        with trial.storage_fails():
+            trial.endure(booking, 10.0)
         filler.unlink()
         trial.recover()
-
-
-@contextmanager
-def _small_disk() -> Iterator[Path]:
-    mount = shutil.which("mount")
-    with new_folder() as disk:
-        command = [mount or "mount", "-t", "tmpfs", "-o", "size=4m", "faults", str(disk)]
-        if mount is None or subprocess.run(command, capture_output=True).returncode:
-            raise MissingToolError("needs the right to mount a small file system")
-        try:
-            yield disk
-        finally:
-            subprocess.run([shutil.which("umount") or "umount", "-l", str(disk)], check=True)
-
-
-def _fill(path: Path) -> None:
-    with path.open("wb", buffering=0) as file:
-        for size in (65_536, 4096, 1):
-            try:
-                while True:
-                    file.write(b"x" * size)
-            except OSError:
-                continue
 
 
 @fault("row-damaged-own", "small", "One row of a visitor's conversation is damaged")
