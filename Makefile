@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 export HOST PORT
 
-.PHONY: help run test check train chat eval bench widget lighthouse screenshots lint clean
+.PHONY: help run test check train chat eval bench faults widget lighthouse screenshots lint clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ eval: $(READY) ## measure understanding: DATA=file.tsv [JSON=out.json] [TYPOS=se
 
 bench: $(READY_DEV) ## measure speed and memory beside the stock Rasa configuration
 	@$(BIN)/python -m bench.beside_stock $(ARGS)
+
+faults: $(READY_DEV) ## break things around a running server; writes docs/faults.md (ARGS="--only NAME")
+	@$(BIN)/python -m tests.faults $(or $(ARGS),--report docs/faults.md)
 
 widget: ## build the chat widget into the package (needs Node 18 or newer)
 	@cd widget && npm install --silent --no-audit --no-fund && npm run --silent build

@@ -57,12 +57,15 @@ def run(url: str, kills: int, seed: int) -> str:
     chance = random.Random(seed)
     engine = sa.create_engine(url, poolclass=sa.pool.NullPool)
     store = ConversationStore(Domain.empty(), host=url)
+    asyncio.run(_save_one(store, "warm-up", -1))  # what is made once is made before the forks
+    with engine.begin() as connection:
+        connection.execute(sa.text("delete from events"))
     store.engine.dispose()  # a connection must not be shared by forks
     saved = 0
     under_way = {"whole": 0, "absent": 0}
     number = 0
     for _ in range(kills):
-        told = _live_and_die(store, number, chance.uniform(0.0, 0.25))
+        told = _live_and_die(store, number, chance)
         saved += len(told)
         stored = _stored(engine)
         last = max([number - 1, *told])
@@ -80,7 +83,7 @@ def run(url: str, kills: int, seed: int) -> str:
     )
 
 
-def _live_and_die(store: ConversationStore, number: int, seconds: float) -> list[int]:
+def _live_and_die(store: ConversationStore, number: int, chance: random.Random) -> list[int]:
     """Let a child save turns from a number on, kill it; return what it said it has saved."""
     reader, writer = os.pipe()
     child = os.fork()
@@ -91,31 +94,38 @@ def _live_and_die(store: ConversationStore, number: int, seconds: float) -> list
             sys.excepthook(*sys.exc_info())
         os._exit(1)
     os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        ready, _, _ = select.select([pipe], [], [], 30)  # it is at work from its first line on
-        assert ready, "the child saves nothing"
-        time.sleep(seconds)  # the moment is the experiment
+    with os.fdopen(reader, "rb", buffering=0) as pipe:
+        said = b""
+        for _ in range(chance.randint(1, 5)):  # "at work", and up to four saved turns
+            ready, _, _ = select.select([pipe], [], [], 60)
+            assert ready, "the child saves nothing"
+            said += pipe.read(64)
+        time.sleep(chance.uniform(0.0, 0.02))  # the moment is the experiment
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         assert os.WIFSIGNALED(status), "the child ended by itself"
-        lines = pipe.read().decode().split("\n")
-    return [int(line) for line in lines[1:-1]]  # a line without its end was not said
+        while more := pipe.read(65_536):
+            said += more
+    # What follows the last line's end was not said.
+    return [int(line) for line in said.decode().split("\n")[1:-1]]
 
 
 async def _save(store: ConversationStore, number: int, writer: int) -> None:
     os.write(writer, b"at work\n")
     while True:
-        conversation = (
-            f"conversation-{number // (_CONVERSATIONS * _TURNS)}-{number % _CONVERSATIONS}"
-        )
-        tracker = await store.retrieve(conversation) or DialogueStateTracker(conversation, [])
-        tracker.update(UserUttered(f"turn {number}", input_channel="webchat"))
-        tracker.update(ActionExecuted("utter_answer"))
-        tracker.update(BotUttered(f"answer {number}"))
-        tracker.update(SlotSet("turn", number))
-        await store.save(tracker)
+        name = f"conversation-{number // (_CONVERSATIONS * _TURNS)}-{number % _CONVERSATIONS}"
+        await _save_one(store, name, number)
         os.write(writer, f"{number}\n".encode())
         number += 1
+
+
+async def _save_one(store: ConversationStore, conversation: str, number: int) -> None:
+    tracker = await store.retrieve(conversation) or DialogueStateTracker(conversation, [])
+    tracker.update(UserUttered(f"turn {number}", input_channel="webchat"))
+    tracker.update(ActionExecuted("utter_answer"))
+    tracker.update(BotUttered(f"answer {number}"))
+    tracker.update(SlotSet("turn", number))
+    await store.save(tracker)
 
 
 def _stored(engine: sa.engine.Engine) -> list[int]:
