@@ -63,17 +63,27 @@ def rabbitmq() -> Iterator[int]:
     port = lasting_port()
     with tempfile.TemporaryDirectory() as folder:
         environment = {
+            "ERL_EPMD_PORT": str(
+                lasting_port()
+            ),  # Erlang's name server: ours, so that we may end it
             "RABBITMQ_NODENAME": f"faults{port}@localhost",
             "RABBITMQ_NODE_PORT": str(port),
-            "RABBITMQ_DIST_PORT": str(port + 20_000),
+            "RABBITMQ_DIST_PORT": str(lasting_port()),
             "RABBITMQ_MNESIA_BASE": folder,
             "RABBITMQ_LOG_BASE": folder,
             "RABBITMQ_ENABLED_PLUGINS_FILE": f"{folder}/plugins",
             "RABBITMQ_CONFIG_FILE": f"{folder}/none",
             "HOME": folder,
         }
-        with _running([program], environment, lambda: _speaks(port, b"AMQP\0\0\x09\x01")):
-            yield port
+        try:
+            with _running([program], environment, lambda: _speaks(port, b"AMQP\0\0\x09\x01")):
+                yield port
+        finally:
+            subprocess.run(
+                [tool("epmd", "erlang-base"), "-kill"],
+                env={**os.environ, **environment},
+                capture_output=True,
+            )
 
 
 def _speaks(port: int, greeting: bytes) -> bool:
