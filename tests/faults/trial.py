@@ -179,9 +179,15 @@ class Trial:
                 self._check_requests(connection, visitor)
                 self._check_events(connection, visitor)
 
-    def _check_requests(self, connection: sa.engine.Connection, visitor: Visitor) -> None:
+    def requests_of(self, visitor: Visitor) -> list[str]:
+        """Return the numbers of a visitor's requests in the database."""
         query = sa.text("select number from contact_requests where conversation_id = :mine")
-        stored = [row[0] for row in connection.execute(query, {"mine": visitor.conversation_id})]
+        with self.place.engine.connect() as connection:
+            rows = connection.execute(query, {"mine": visitor.conversation_id})
+            return [str(row[0]) for row in rows]
+
+    def _check_requests(self, connection: sa.engine.Connection, visitor: Visitor) -> None:
+        stored = self.requests_of(visitor)
         self.must(
             sorted(stored) == sorted(visitor.numbers),
             f"confirmed {visitor.numbers}, but stored {stored}",
