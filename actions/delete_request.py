@@ -10,8 +10,9 @@ from rasa_sdk import Action, Tracker
 from rasa_sdk.executor import CollectingDispatcher
 
 from actions.context import answer_metadata, turns_backwards
-from assistant.contact.desk import NotStoredError, contact_desk
+from assistant.contact.desk import contact_desk
 from assistant.contact.words import open_requests
+from assistant.storage.database import StorageError, in_thread
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +33,8 @@ class ActionDeleteRequest(Action):
         """Ask which request, ask whether it is meant, or delete it."""
         text = str(tracker.latest_message.get("text") or "")
         try:
-            numbers = open_requests(tracker.sender_id)
-        except NotStoredError as error:
+            numbers = await in_thread(open_requests, tracker.sender_id)
+        except StorageError as error:
             logger.error("The requests could not be read: %s", error)
             dispatcher.utter_message(response="utter_delete_request_failed")
             return []
@@ -42,7 +43,7 @@ class ActionDeleteRequest(Action):
         if not chosen:
             dispatcher.utter_message(response="utter_delete_request_none")
         elif named and _CONFIRMED.match(text):
-            withdraw(dispatcher, tracker.sender_id, named[0])
+            await withdraw(dispatcher, tracker.sender_id, named[0])
         elif len(chosen) == 1:
             dispatcher.utter_message(
                 response="utter_delete_request_confirm",
@@ -73,17 +74,17 @@ class ActionAffirm(Action):
         """Delete the request that was asked about, or ask what else there is."""
         number = _asked_about(tracker)
         if number:
-            withdraw(dispatcher, tracker.sender_id, number)
+            await withdraw(dispatcher, tracker.sender_id, number)
         else:
             dispatcher.utter_message(response="utter_affirm")
         return []
 
 
-def withdraw(dispatcher: CollectingDispatcher, conversation_id: str, number: str) -> None:
+async def withdraw(dispatcher: CollectingDispatcher, conversation_id: str, number: str) -> None:
     """Delete a request and say so, or say that it was not possible."""
     try:
-        deleted = contact_desk().withdraw(conversation_id, number)
-    except NotStoredError as error:
+        deleted = await in_thread(contact_desk().withdraw, conversation_id, number)
+    except StorageError as error:
         logger.error("A request could not be deleted: %s", error)
         dispatcher.utter_message(response="utter_delete_request_failed")
         return

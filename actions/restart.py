@@ -9,6 +9,7 @@ from rasa_sdk.events import Restarted
 from rasa_sdk.executor import CollectingDispatcher
 
 from assistant.contact.desk import contact_desk
+from assistant.storage.database import in_thread
 
 
 class ActionRestart(Action):
@@ -23,6 +24,6 @@ class ActionRestart(Action):
     ) -> list[dict[str, Any]]:
         """Forget what was said so far."""
         if tracker.active_loop:
-            contact_desk().discard_draft(tracker.sender_id)
+            await in_thread(contact_desk().discard_draft, tracker.sender_id)
         dispatcher.utter_message(response="utter_restart")
         return [Restarted()]

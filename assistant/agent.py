@@ -7,12 +7,13 @@ from typing import Any
 
 from rasa.core.agent import Agent
 from rasa.core.lock_store import LockStore
-from rasa.core.tracker_store import FailSafeTrackerStore, TrackerStore
+from rasa.core.tracker_store import InMemoryTrackerStore, TrackerStore
 from rasa.core.utils import AvailableEndpoints
 from rasa.utils.endpoints import EndpointConfig
 
 from assistant.answers.generator import AnswerGenerator
 from assistant.in_process_actions import InProcessActions
+from assistant.processor import TurnProcessor
 
 
 class ModelError(RuntimeError):
@@ -37,6 +38,32 @@ def read_endpoints(
     return endpoints
 
 
+class ConversationAgent(Agent):
+    """Rasa's agent with our processor, and without the fail-safe wrapper around the tracker store.
+
+    When the database fails the wrapper keeps the turn in memory, never reads it back, and lets the
+    conversation start anew without a word. Our store raises, and the channel tells the visitor.
+    """
+
+    def load_model(self, model_path: str | Path, fingerprint: str | None = None) -> None:
+        """Load a model."""
+        self.processor = TurnProcessor(
+            model_path=model_path,
+            tracker_store=self.tracker_store,
+            lock_store=self.lock_store,
+            action_endpoint=self.action_endpoint,
+            generator=self.nlg,
+            http_interpreter=self.http_interpreter,
+        )
+        self.domain = self.processor.domain
+        self.tracker_store.domain = self.domain
+        self._set_fingerprint(fingerprint)
+
+    @staticmethod
+    def _create_tracker_store(store: TrackerStore | None, domain: Any) -> TrackerStore:
+        return store or InMemoryTrackerStore(domain)
+
+
 def load_agent(
     model: Path,
     endpoints: AvailableEndpoints,
@@ -51,30 +78,16 @@ def load_agent(
 
     Raises:
         ModelError: the model cannot be loaded.
+        StorageError: the database cannot be reached.
     """
-    if tracker_store is None:
-        tracker_store = TrackerStore.create(endpoints.tracker_store)
+    agent = ConversationAgent(
+        generator=AnswerGenerator(),
+        tracker_store=tracker_store or TrackerStore.create(endpoints.tracker_store),
+        lock_store=LockStore.create(endpoints.lock_store),
+        action_endpoint=endpoints.action,
+    )
     try:
-        agent = Agent.load(
-            model_path=str(model),
-            generator=AnswerGenerator(),
-            tracker_store=tracker_store,
-            lock_store=LockStore.create(endpoints.lock_store),
-            action_endpoint=endpoints.action,
-        )
+        agent.load_model(str(model))
     except Exception as error:  # Rasa raises many kinds; each means: do not start
         raise ModelError(f"The model {model.name} cannot be loaded: {error}") from error
-    _without_fail_safe(agent)
     return agent
-
-
-def _without_fail_safe(agent: Agent) -> None:
-    """Take Rasa's fail-safe wrapper off the tracker store.
-
-    When the database fails the wrapper keeps the turn in memory, never reads it back, and lets the
-    conversation start anew without a word. Ours raises, and the channel tells the visitor.
-    """
-    store: Any = agent.tracker_store
-    if isinstance(store, FailSafeTrackerStore):
-        agent.tracker_store = store._tracker_store
-        agent.processor.tracker_store = store._tracker_store

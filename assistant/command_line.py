@@ -62,19 +62,26 @@ def serve(
     settings = load_settings()
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = dataclasses.replace(settings, **given)  # type: ignore[arg-type]
-    _quiet()
+    _quiet(settings.log_format, settings.log_level)
+    from assistant.content.office import load_office
     from assistant.server import check_port
+    from assistant.start import check_combination
+    from assistant.training import model_path
 
     check_port(settings.host, settings.port)
-    _check_office()
-    model = _trained()
+    check_combination(settings, load_office(office_file()))
+    model = _trained() if settings.train_at_start else model_path(project_folder())
     from assistant.agent import ModelError
+    from assistant.model_seal import SealError
+    from assistant.self_test import SelfTestError
     from assistant.server import serve as run
 
-    typer.echo("Starting; loading the model takes some seconds.")
+    # With JSON, whatever the server says is for a program.
+    say = typer.echo if settings.log_format == "plain" else logging.getLogger("assistant").info
+    say("Starting; loading the model takes some seconds.")
     try:
-        run(settings, model, typer.echo)
-    except ModelError as error:
+        run(settings, model, say)
+    except (ModelError, SealError, SelfTestError) as error:
         _stop(str(error))
 
 
@@ -202,9 +209,9 @@ def _percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.1f} %"
 
 
-def _quiet() -> None:
+def _quiet(log_format: str = "plain", log_level: str = "WARNING") -> None:
     """Keep the noise of pinned dependencies away; our own warnings and all errors stay."""
-    os.environ.setdefault("LOG_LEVEL", "WARNING")  # Rasa's; it also silences its progress bars
+    os.environ["LOG_LEVEL"] = "WARNING"  # Rasa's own; it also silences its progress bars
     import sanic.app  # noqa: F401 - it turns deprecation warnings on, so it goes before the filter
 
     warnings.filterwarnings("ignore", category=DeprecationWarning)
@@ -214,15 +221,9 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*duplicated intents have been found")
     # Said of every domain with slots.
     warnings.filterwarnings("ignore", message=".*Slot auto-fill has been removed")
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    from rasa.utils.log_utils import configure_structlog
+    from assistant.logs import configure_logs
 
-    configure_structlog(logging.WARNING)
-    from assistant.redaction import redact_logs
-
-    redact_logs()
+    configure_logs(log_format, log_level)
 
 
 if __name__ == "__main__":

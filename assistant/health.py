@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
-from sanic import Blueprint
+from sanic import Blueprint, Sanic
 from sanic.request import Request
 from sanic.response import HTTPResponse, json
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.engine import Engine
 
-from assistant.contact.records import NotStoredError
+from assistant.channels.turns import turns
 from assistant.delivery.outbox import Outbox
-from assistant.storage.database import engine_for
+from assistant.storage.database import StorageError, connected, event_outbox, in_thread
 
 logger = logging.getLogger(__name__)
 
-_LOCK_SECONDS = 1.0
+_SECONDS = 2.0  # for each check
 
 
-def health_blueprint(database_url: str) -> Blueprint:
+def health_blueprint(engine: Engine) -> Blueprint:
     """Return the routes.
 
     Args:
-        database_url: the database that must answer for the assistant to be ready.
+        engine: the database that must answer for the assistant to be ready.
     """
     blueprint = Blueprint("health", url_prefix="/health")
 
@@ -36,48 +37,71 @@ def health_blueprint(database_url: str) -> Blueprint:
     @blueprint.get("/ready")
     async def ready(request: Request) -> HTTPResponse:
         agent = getattr(request.app.ctx, "agent", None)
-        checks = {
-            "model": agent is not None and agent.is_ready(),
-            "store": _store_answers(database_url),
-            "lock": agent is not None and await _lock_answers(agent),
-        }
+        checks = await _checks(agent, engine)
         is_ready = all(checks.values())
         body = {
             "status": "ready" if is_ready else "not ready",
             "checks": checks,
-            # For people: a mail server that is away must not take the assistant off the net.
-            "outbox": await asyncio.to_thread(_undelivered, database_url),
+            # For people: a Redis, mail server or broker that is away must not take the assistant off
+            # the net.
+            "shared_order": not getattr(agent and agent.lock_store, "degraded", False),
+            **await in_thread(waiting, engine),
         }
         return json(body, status=200 if is_ready else 503)
 
     return blueprint
 
 
-def _store_answers(database_url: str) -> bool:
+async def read_gauges(app: Sanic, engine: Engine) -> Mapping[str, float | None]:
+    """Read what `/metrics` shows beside the counters; what cannot be read is None."""
+    waits = await in_thread(waiting, engine)
+    counts = waits["outbox"] or {}
+    agent = getattr(app.ctx, "agent", None)
+    return {
+        "ready": float(all((await _checks(agent, engine)).values())),
+        "lock_degraded": float(getattr(agent and agent.lock_store, "degraded", False)),
+        "outbox_pending": counts.get("pending"),
+        "outbox_dead": counts.get("dead"),
+        "event_stream_pending": waits["stream"],
+        "turns_under_way": float(turns().count),
+    }
+
+
+def waiting(engine: Engine) -> dict[str, Any]:
+    """Return how much waits to be delivered: to the office, and to the event stream; None if unknown."""
     try:
-        with engine_for(database_url).connect() as connection:
-            connection.execute(sa.text("SELECT 1"))
-    except Exception:
-        logger.exception("The database does not answer.")
-        return False
-    return True
+        with connected(engine) as connection:
+            stream = connection.execute(
+                sa.select(sa.func.count()).select_from(event_outbox)
+            ).scalar()
+        return {"outbox": Outbox(engine).counts(), "stream": stream}
+    except StorageError:
+        return {"outbox": None, "stream": None}
 
 
-def _undelivered(database_url: str) -> dict[str, int] | None:
+async def _checks(agent: Any, engine: Engine) -> dict[str, bool]:
+    return {
+        "model": agent is not None and agent.is_ready(),
+        "store": await _answers("database", in_thread(_read_something, engine)),
+        "lock": agent is not None and await _answers("lock", _take_lock(agent.lock_store)),
+        "open": not turns().are_over,
+    }
+
+
+def _read_something(engine: Engine) -> None:
+    with connected(engine) as connection:
+        connection.execute(sa.text("SELECT 1"))
+
+
+async def _take_lock(locks: Any) -> None:
+    async with locks.lock("health"):
+        pass
+
+
+async def _answers(name: str, check: Awaitable[None]) -> bool:
     try:
-        return Outbox(engine_for(database_url)).counts()
-    except (NotStoredError, SQLAlchemyError):
-        return None
-
-
-async def _lock_answers(agent: Any) -> bool:
-    async def take() -> None:
-        async with agent.lock_store.lock("health"):
-            pass
-
-    try:
-        await asyncio.wait_for(take(), _LOCK_SECONDS)
-    except Exception:
-        logger.exception("The lock store does not answer.")
+        await asyncio.wait_for(check, _SECONDS)
+    except (StorageError, asyncio.TimeoutError) as error:
+        logger.error("The %s does not answer. %s", name, error)
         return False
     return True

@@ -202,13 +202,12 @@ def _database() -> Generator[tuple[Settings, Engine, Cipher], None, None]:
     from sqlalchemy.exc import SQLAlchemyError
 
     from assistant.contact.cipher import Cipher
-    from assistant.contact.records import NotStoredError
-    from assistant.storage.database import engine_for
+    from assistant.storage.database import StorageError, engine_for
 
     settings = load_settings()
     try:
         yield settings, engine_for(settings.database_url), Cipher(settings.contact_keys)
-    except (SQLAlchemyError, NotStoredError) as error:
+    except (SQLAlchemyError, StorageError) as error:
         raise OfficeCommandError(
             f"The database does not answer ({type(error).__name__}). Is DATABASE_URL right?"
         ) from None

@@ -15,15 +15,16 @@ from sqlalchemy.engine import Connection, Engine
 
 from assistant.contact import records
 from assistant.contact.cipher import Cipher, UnreadableError
-from assistant.contact.records import NotStoredError, stored
 from assistant.settings import Settings
 from assistant.storage.database import (
+    StorageError,
     contact_drafts,
     contact_requests,
     contact_status_history,
     empty_log,
     ended_sessions,
     outbox,
+    transaction,
 )
 from assistant.storage.feedback import erase_feedback, erase_feedback_before, read_feedback
 from assistant.storage.transcripts import erase_events_before, erase_transcript, read_transcript
@@ -83,7 +84,7 @@ class Retention:
 class PersonalData:
     """Everything that is stored about visitors, over all tables.
 
-    Each call raises `NotStoredError` if the database cannot do it.
+    Each call raises `StorageError` if the database cannot do it.
 
     Args:
         engine: the database, with our tables.
@@ -109,7 +110,7 @@ class PersonalData:
             email: the address; capital letters do not count.
         """
         conversations, numbers = set[str](), set[str]()
-        with stored(self._engine) as connection:
+        with transaction(self._engine) as connection:
             if conversation and self._is_known(connection, conversation):
                 conversations.add(conversation)
             if number or phone or email:
@@ -131,7 +132,7 @@ class PersonalData:
 
     def export(self, found: Found) -> dict[str, Any]:
         """Return all that is stored of what was found, ready for JSON; leaves a receipt."""
-        with stored(self._engine) as connection:
+        with transaction(self._engine) as connection:
             requests = connection.execute(
                 sa.select(contact_requests)
                 .where(contact_requests.c.number.in_(found.numbers))
@@ -169,7 +170,7 @@ class PersonalData:
         The office is told of each request that it may have heard of.
         """
         drafts = events = 0
-        with stored(self._engine) as connection:
+        with transaction(self._engine) as connection:
             for name in found.conversations:
                 drafts += records.erase_conversation(connection, name)[1]
                 events += erase_transcript(connection, name)
@@ -194,7 +195,7 @@ class PersonalData:
             requests.created_at < now - retention.request * _DAY,
         )
         events = self._purge_events(now - retention.transcript * _DAY)
-        with stored(self._engine) as connection:
+        with transaction(self._engine) as connection:
             connection.execute(sa.delete(ended_sessions).where(ended_sessions.c.expires_at < now))
             erase_feedback_before(connection, now - retention.transcript * _DAY)
             deleted = Deleted(
@@ -214,7 +215,7 @@ class PersonalData:
     def _purge_events(self, moment: float) -> int:
         total = 0
         while True:
-            with stored(self._engine) as connection:
+            with transaction(self._engine) as connection:
                 count = erase_events_before(connection, moment, _BATCH)
             total += count
             if count < _BATCH:
@@ -269,7 +270,7 @@ async def purge_regularly(data: PersonalData, retention: Retention) -> None:
     while True:
         try:
             await asyncio.to_thread(data.purge, retention)
-        except NotStoredError as error:
+        except StorageError as error:
             logger.error("What is over could not be deleted; trying again in an hour. %s", error)
         await asyncio.sleep(_HOUR)
 

@@ -6,13 +6,10 @@ can know (a name without "my name is") is handled where it is known, see `storag
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import MutableMapping
 from typing import Any
 
 import phonenumbers
-import structlog
 
 _EMAIL = re.compile(r"[^\s,;:<>()\"'\[\]{}]+@[^\s,;<>()\"'\[\]{}]+\.[^\W\d]\w+")
 _SPELLED_EMAIL = re.compile(
@@ -93,55 +90,3 @@ def redact_all(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [redact_all(item) for item in value]
     return value
-
-
-class RedactingFormatter(logging.Formatter):
-    """Formats as usual, tracebacks too, and takes personal data out of the result."""
-
-    def __init__(self, inner: logging.Formatter) -> None:
-        super().__init__()
-        self._inner = inner
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the redacted line."""
-        return _outside_times(self._inner.format(record))
-
-
-_TEXT_KEYS = {
-    "text", "response_text", "user_text", "slot_values", "parse_data_text", "parse_data_entities",
-    "prediction_events", "tracker_latest_message", "prefilled_slots", "message", "response",
-    "slot_candidates", "rasa_event", "rasa_events", "tracker_states", "current_states", "old_states",
-    "states", "current_entity", "next_entity", "entity", "token_text", "user_message", "json_message",
-}  # fmt: skip
-"""Under these names Rasa's structured log entries hold a visitor's words."""
-
-
-def _without_text(
-    _logger: Any, _level: str, entry: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    """Leave out of a structured log entry what a visitor wrote."""
-    return {key: "[not logged]" if key in _TEXT_KEYS else value for key, value in entry.items()}
-
-
-_LOG_TIME = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ")
-
-
-def _outside_times(line: str) -> str:
-    """Redact a line of the log but for the time at its beginning."""
-    time = _LOG_TIME.match(line)
-    start = time.end() if time else 0
-    return line[:start] + redact(line[start:])
-
-
-def redact_logs() -> None:
-    """Put the redaction between every log handler of this process and where it writes."""
-    logging.captureWarnings(True)  # some of Rasa's warnings quote the message
-    processors = structlog.get_config()["processors"]
-    if _without_text not in processors:
-        structlog.configure(processors=[_without_text, *processors])
-    named = [
-        log for log in logging.root.manager.loggerDict.values() if isinstance(log, logging.Logger)
-    ]
-    for handler in {handler for log in [logging.root, *named] for handler in log.handlers}:
-        if not isinstance(handler.formatter, RedactingFormatter):
-            handler.setFormatter(RedactingFormatter(handler.formatter or logging.Formatter()))

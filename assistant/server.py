@@ -17,25 +17,33 @@ from sanic.exceptions import SanicException
 from sanic.request import Request
 from sanic.response import HTTPResponse, redirect
 
-from assistant.agent import load_agent, read_endpoints
+from assistant.agent import ModelError, load_agent, read_endpoints
+from assistant.channels.turns import turns
 from assistant.channels.webchat import failure
 from assistant.contact.cipher import Cipher
 from assistant.contact.inbox import Inbox
+from assistant.delivery.event_stream import EventStream
 from assistant.delivery.outbox import Outbox
 from assistant.delivery.worker import OutboxWorker, senders_for
-from assistant.health import health_blueprint
+from assistant.health import health_blueprint, read_gauges
+from assistant.logs import gather_loggers, log_requests
+from assistant.metrics import metrics_blueprint, process_metrics
+from assistant.model_seal import check_seal
 from assistant.privacy import PersonalData, Retention, purge_regularly
-from assistant.redaction import redact_logs
+from assistant.self_test import SelfTestError, golden_questions, self_test
 from assistant.settings import SettingError, Settings
+from assistant.start import wait_for_database
 from assistant.storage.database import engine_for
+from assistant.storage.sole_process import claim
 
 logger = logging.getLogger(__name__)
 
+_LAST_WORDS = 1.0  # seconds
 _LARGEST_REQUEST = 262_144  # bytes, for any channel; the web chat itself takes far less
 
 
 def serve(settings: Settings, model: Path, announce: Callable[[str], None]) -> None:
-    """Serve until stopped.
+    """Serve until stopped. A stop waits for the answers under way.
 
     Args:
         settings: host, port, database, ...
@@ -43,18 +51,30 @@ def serve(settings: Settings, model: Path, announce: Callable[[str], None]) -> N
         announce: takes the line that says where the assistant can be reached.
 
     Raises:
-        SettingError: the port cannot be used.
+        SettingError: the port or the database cannot be used, or another process serves from it.
+        SealError, ModelError, SelfTestError: the model may not be loaded, cannot be, or answers wrong.
     """
     check_port(settings.host, settings.port)
+    check_seal(model, settings.model_sha256)
+    engine = wait_for_database(settings.database_url, settings.database_wait_seconds, announce)
+    claimed = claim(engine, shared=bool(settings.redis_url))
     app = build_app(settings, model)
+    app.ctx.claimed = claimed  # held until the process ends
 
     async def say_where(app: Sanic, loop: AbstractEventLoop) -> None:
         shown = "localhost" if settings.host in ("0.0.0.0", "127.0.0.1", "::") else settings.host  # noqa: S104
         announce(f"Ready. Chat at http://{shown}:{settings.port}/webchat/  (stop with Ctrl-C)")
 
     app.register_listener(say_where, "after_server_start")
-    redact_logs()  # once more: Sanic's own handlers have come since
+    # Sanic would print all its own calls under a sentence that says everything.
+    logging.getLogger("sanic.error").addFilter(_is_unknown)
+    gather_loggers()  # those of what was imported since
     app.run(host=settings.host, port=settings.port, workers=1, access_log=False, motd=False)
+
+
+def _is_unknown(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, ModelError | SelfTestError | SettingError)
 
 
 def build_app(settings: Settings, model: Path) -> Sanic:
@@ -72,13 +92,22 @@ def build_app(settings: Settings, model: Path) -> Sanic:
     app.config.REQUEST_MAX_SIZE = _LARGEST_REQUEST
     app.config.REQUEST_TIMEOUT = 20
     app.config.RESPONSE_TIMEOUT = settings.answer_seconds + 15
-    app.config.GRACEFUL_SHUTDOWN_TIMEOUT = 10.0
+    app.config.GRACEFUL_SHUTDOWN_TIMEOUT = 2.0  # for connections; turns are waited for before
     app.config.PROXIES_COUNT = settings.proxies
-    app.blueprint(health_blueprint(settings.database_url))
+    log_requests(app)
+    engine = engine_for(settings.database_url)
+    app.blueprint(health_blueprint(engine))
+    app.blueprint(
+        metrics_blueprint(
+            settings.metrics_token, settings.production, partial(read_gauges, app, engine)
+        )
+    )
 
     @app.exception(SanicException)
     async def refuse(request: Request, error: SanicException) -> HTTPResponse:
-        return failure(error.status_code).response()
+        refusal = failure(error.status_code)
+        process_metrics().refused("other", refusal.code)
+        return refusal.response()
 
     @app.on_request
     async def welcome(request: Request) -> HTTPResponse | None:
@@ -91,12 +120,22 @@ def build_app(settings: Settings, model: Path) -> Sanic:
         if request.method == "OPTIONS" and "access-control-allow-origin" in response.headers:
             response.headers["Access-Control-Max-Age"] = "7200"
 
+    @app.on_response
+    async def close_when_stopping(request: Request, response: HTTPResponse) -> None:
+        if turns().are_over and request.stream is not None:
+            request.stream.keep_alive = False
+
     @app.before_server_start
     async def load(app: Sanic, loop: AbstractEventLoop) -> None:
-        app.ctx.agent = load_agent(model, endpoints)
+        process_metrics()  # made now, not during the first message
+        agent = load_agent(model, endpoints)
+        await self_test(agent, golden_questions(settings.folder))
+        app.ctx.agent = agent
 
     app.register_listener(partial(_start_background, settings), "after_server_start")
+    # Sanic calls these in reverse: first the turns end, then what runs beside them.
     app.register_listener(_stop_background, "before_server_stop")
+    app.register_listener(partial(_finish_turns, settings.drain_seconds), "before_server_stop")
     return app
 
 
@@ -113,10 +152,12 @@ async def _start_background(settings: Settings, app: Sanic, loop: AbstractEventL
         )
     await asyncio.to_thread(_report_state, settings, inbox, outbox)
     worker = OutboxWorker(outbox, inbox, senders_for(settings), settings.delivery_details)
-    work = (
+    work = [
         worker.run(),
         purge_regularly(PersonalData(engine, cipher), Retention.of(settings)),
-    )
+    ]
+    if settings.event_stream_url:
+        work.append(EventStream(engine, settings.event_stream_url).run())
     app.ctx.background = [asyncio.create_task(task) for task in work]
 
 
@@ -134,7 +175,16 @@ def _report_state(settings: Settings, inbox: Inbox, outbox: Outbox) -> None:
         logger.error("%d messages to the office are dead; `assistant outbox` shows them.", dead)
 
 
+async def _finish_turns(seconds: float, app: Sanic, loop: AbstractEventLoop) -> None:
+    left = await turns().end(seconds)
+    if left:
+        logger.error("Stopping although %d messages are not answered after %g s.", left, seconds)
+    # Whoever keeps a connection open hears once more that it ends, rather than finding it cut.
+    await asyncio.sleep(_LAST_WORDS)
+
+
 async def _stop_background(app: Sanic, loop: AbstractEventLoop) -> None:
+    await app.ctx.agent.lock_store.close()
     for task in app.ctx.background:
         task.cancel()
     await asyncio.gather(*app.ctx.background, return_exceptions=True)

@@ -5,13 +5,28 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from email_validator import EmailNotValidError, validate_email
+
+SECRETS = (
+    "ACTION_SECRET",
+    "AMQP_URL",
+    "CONTACT_KEYS",
+    "DATABASE_URL",
+    "METRICS_TOKEN",
+    "REDIS_URL",
+    "SMTP_URL",
+    "WEBCHAT_SECRET",
+    "WEBHOOK_SECRET",
+    "WEBHOOK_URLS",
+)
+"""Settings that can also lie in a file each, which `NAME_FILE` then names."""
 
 
 class SettingError(ValueError):
@@ -61,6 +76,14 @@ class Settings:
         origins: sites that may embed the chat, besides the server's own.
         proxies: how many trusted proxies stand in front (their X-Forwarded-For is believed).
         database_url: SQLAlchemy address of the database.
+        database_wait_seconds: how long a start waits for the database.
+        redis_url: where several processes agree who answers next; "" for a single process.
+        event_stream_url: the RabbitMQ server that is told all stored events; "" for none.
+        metrics_token: what a reader of the metrics must show; "" closes them in production.
+        log_format: "plain" lines for people or "json" for programs.
+        drain_seconds: how long a stop waits for the answers under way.
+        train_at_start: whether a start may train when no model fits the data.
+        model_sha256: the digest that the model must have; "" for the one that training noted.
         action_endpoint: address of a separate action server; "" runs actions in this process.
         action_secret: what a separate action server and its callers share; "" only in development.
         answer_seconds: longest time for an answer before the visitor gets an apology.
@@ -76,6 +99,7 @@ class Settings:
         session_hours: life of a web chat session.
         session_rate, session_burst: messages a second, and at once, of one session.
         address_rate, address_burst: requests a second, and at once, of one network address.
+        log_level: from which level our own lines are written; INFO by default for JSON, else WARNING.
     """
 
     production: bool = False
@@ -85,6 +109,14 @@ class Settings:
     origins: tuple[str, ...] = ()
     proxies: int = 0
     database_url: str = field(default="", repr=False)
+    database_wait_seconds: float = 60.0
+    redis_url: str = field(default="", repr=False)
+    event_stream_url: str = field(default="", repr=False)
+    metrics_token: str = field(default="", repr=False)
+    log_format: str = "plain"
+    drain_seconds: float = 20.0
+    train_at_start: bool = True
+    model_sha256: str = ""
     action_endpoint: str = ""
     action_secret: str = field(default="", repr=False)
     answer_seconds: float = 15.0
@@ -102,6 +134,7 @@ class Settings:
     session_burst: int = 20
     address_rate: float = 10.0
     address_burst: int = 100
+    log_level: str = "WARNING"
     folder: Path = field(default_factory=lambda: project_folder())
 
 
@@ -127,9 +160,11 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     Raises:
         SettingError: a value cannot be used, or production lacks a secret.
     """
-    env = os.environ if environment is None else environment
+    env = _with_files(os.environ if environment is None else environment)
     folder = project_folder()
     production = _choice(env, "ASSISTANT_MODE", "development", "production") == "production"
+    shapes = ("json", "plain") if production else ("plain", "json")
+    log_format = _choice(env, "LOG_FORMAT", *shapes)
     webhooks = _webhooks(env.get("WEBHOOK_URLS", ""))
     mailboxes = _mailboxes(env.get("OFFICE_EMAILS", ""))
     return Settings(
@@ -140,8 +175,16 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         origins=_origins(env.get("WEBCHAT_ORIGINS", "")),
         proxies=_whole(env, "TRUSTED_PROXIES", 0, 0, 10),
         database_url=env.get("DATABASE_URL") or f"sqlite:///{folder / 'var' / 'assistant.db'}",
+        database_wait_seconds=_number(env, "DATABASE_WAIT_SECONDS", 60.0, 0.0, 3600.0),
+        redis_url=_address(env, "REDIS_URL", ("redis", "rediss", "unix")),
+        event_stream_url=_address(env, "AMQP_URL", ("amqp", "amqps")),
+        metrics_token=_token(env, "METRICS_TOKEN"),
+        log_format=log_format,
+        drain_seconds=_number(env, "DRAIN_SECONDS", 20.0, 0.0, 600.0),
+        train_at_start=_choice(env, "TRAIN_AT_START", "yes", "no") == "yes",
+        model_sha256=_digest(env),
         action_endpoint=env.get("ACTION_ENDPOINT", ""),
-        action_secret=_action_secret(env),
+        action_secret=_token(env, "ACTION_SECRET"),
         answer_seconds=_number(env, "ANSWER_SECONDS", 15.0, 1.0, 300.0),
         contact_keys=_contact_keys(env, production, folder),
         targets=mailboxes + webhooks,
@@ -157,15 +200,60 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         session_burst=_whole(env, "WEBCHAT_SESSION_BURST", 20, 1, 100_000),
         address_rate=_number(env, "WEBCHAT_ADDRESS_RATE", 10.0, 0.01, 100_000.0),
         address_burst=_whole(env, "WEBCHAT_ADDRESS_BURST", 100, 1, 1_000_000),
+        log_level=_log_level(env, log_format),
         folder=folder,
     )
 
 
-def _action_secret(env: Mapping[str, str]) -> str:
-    secret = env.get("ACTION_SECRET", "")
-    if secret and len(secret) < 32:
-        raise SettingError("ACTION_SECRET is shorter than 32 characters; make a longer one.")
-    return secret
+def _with_files(env: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the variables, with the contents of the files that `NAME_FILE` names.
+
+    Raises:
+        SettingError: a file cannot be read, or a setting is given twice.
+    """
+    read = {}
+    for name in SECRETS:
+        path = env.get(f"{name}_FILE", "")
+        if not path:
+            continue
+        if env.get(name):
+            raise SettingError(f"{name} and {name}_FILE are both set. Keep one of them.")
+        try:
+            read[name] = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingError(f"{name}_FILE names {path}, which cannot be read: {error}") from None
+    return {**env, **read}
+
+
+def _token(env: Mapping[str, str], name: str) -> str:
+    token = env.get(name, "")
+    if token and len(token) < 32:
+        raise SettingError(f"{name} is shorter than 32 characters; make a longer one.")
+    return token
+
+
+def _address(env: Mapping[str, str], name: str, schemes: Sequence[str]) -> str:
+    address = env.get(name, "")
+    parts = urlsplit(address)
+    if address and (parts.scheme not in schemes or not (parts.hostname or parts.path)):
+        shown = " or ".join(f"{scheme}://" for scheme in schemes)
+        raise SettingError(f"{name} is not an address; it begins with {shown} and names a server.")
+    return address
+
+
+def _digest(env: Mapping[str, str]) -> str:
+    digest = env.get("MODEL_SHA256", "").lower()
+    if digest and not re.fullmatch("[0-9a-f]{64}", digest):
+        raise SettingError("MODEL_SHA256 is not a SHA-256: 64 digits and letters from a to f.")
+    return digest
+
+
+def _log_level(env: Mapping[str, str], shape: str) -> str:
+    level = env.get("LOG_LEVEL") or ("INFO" if shape == "json" else "WARNING")
+    known = ("DEBUG", "INFO", "WARNING", "ERROR")
+    if level.upper() not in known:
+        raise SettingError(f"LOG_LEVEL is '{level}'; set it to one of {', '.join(known)}.")
+    return level.upper()
 
 
 def _secret(env: Mapping[str, str], production: bool, folder: Path) -> str:
@@ -328,7 +416,7 @@ def _listed(value: str) -> list[str]:
 
 
 def _choice(env: Mapping[str, str], name: str, default: str, other: str) -> str:
-    value = env.get(name, default)
+    value = env.get(name) or default
     if value not in (default, other):
         raise SettingError(f"{name} is '{value}'; set it to {default} or {other}.")
     return value

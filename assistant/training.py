@@ -12,6 +12,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 import assistant
+from assistant.model_seal import forget_seal, is_sealed, seal
 
 _MODEL_NAME = "assistant-{digest}.tar.gz"
 _KEPT_MODELS = 3  # the present one and two to go back to
@@ -38,7 +39,7 @@ def train(project: Path, report: Callable[[str], None], force: bool = False) -> 
         TrainingError: the data or the configuration cannot be trained on.
     """
     path = model_path(project)
-    if path.exists() and not force:
+    if is_sealed(path) and not force:
         return path
     report("Training the assistant; this takes about a minute.")
     from rasa.model_training import train as rasa_train
@@ -65,6 +66,7 @@ def train(project: Path, report: Callable[[str], None], force: bool = False) -> 
         hooks.propagate = True
     if result.model is None or not path.exists():
         raise TrainingError("Training failed: Rasa made no model. Its messages above say why.")
+    seal(path)
     _forget_old_models(path)
     report(f"Trained: {path.name}")
     return path
@@ -74,6 +76,7 @@ def _forget_old_models(newest: Path) -> None:
     models = sorted(newest.parent.glob(_MODEL_NAME.format(digest="*")), key=_modified, reverse=True)
     for old in [model for model in models if model != newest][_KEPT_MODELS - 1 :]:
         old.unlink()
+        forget_seal(old)
 
 
 def _modified(path: Path) -> float:

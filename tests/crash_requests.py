@@ -34,13 +34,14 @@ import sqlalchemy as sa
 from aiohttp import web
 
 from assistant.contact.cipher import Cipher
-from assistant.contact.desk import NotStoredError, contact_desk
+from assistant.contact.desk import contact_desk
 from assistant.contact.inbox import Inbox
 from assistant.contact.request import Draft
 from assistant.delivery.outbox import Outbox
 from assistant.delivery.worker import OutboxWorker, senders_for
 from assistant.settings import load_settings
 from assistant.storage.database import (
+    StorageError,
     contact_requests,
     contact_status_history,
     engine_for,
@@ -76,7 +77,7 @@ async def _serve(port: int) -> None:
 
         try:
             number = await asyncio.to_thread(send)
-        except NotStoredError as error:
+        except StorageError as error:
             return web.json_response({"error": str(error)}, status=503)
         return web.json_response({"number": number}, status=201)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -167,22 +166,3 @@ def planted_request(database_url: str) -> dict[str, str]:
     (request,) = inbox.requests()
     assert request.wishes is not None
     return {name: value for name, value in vars(request.wishes).items() if name != "key"}
-
-
-def test_the_log_takes_out_what_a_message_brings_into_an_error() -> None:
-    import logging
-
-    from assistant.redaction import RedactingFormatter
-
-    formatter = RedactingFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    try:
-        raise ValueError(f"cannot read {PHONE} of {EMAIL}")
-    except ValueError as error:
-        record = logging.LogRecord(
-            "x", logging.ERROR, "f", 1, "failed for %s", (OUTSIDE_PHONE,), (ValueError, error, None)
-        )
-    line = formatter.format(record)
-    assert "[phone]" in line
-    assert "[e-mail]" in line
-    assert not re.search(r"555-01\d\d", line)
-    assert re.match(r"\d{4}-\d\d-\d\d \d\d:", line), "the time of the line must stay"

@@ -14,10 +14,11 @@ from cryptography.fernet import Fernet
 from sqlalchemy.engine import Engine
 
 from assistant.contact.cipher import Cipher, UnreadableError
-from assistant.contact.desk import ContactDesk, NoDraftError, NotStoredError
+from assistant.contact.desk import ContactDesk, NoDraftError
 from assistant.contact.inbox import Inbox
 from assistant.contact.request import Draft, new_number
 from assistant.storage.database import (
+    StorageError,
     contact_drafts,
     contact_requests,
     contact_status_history,
@@ -152,7 +153,7 @@ def test_if_one_part_cannot_be_stored_none_is_and_the_draft_stays(
     desk.keep_draft("one", ANA)
     with engine.begin() as connection:
         connection.execute(sa.text(f"ALTER TABLE {table} RENAME TO away"))
-    with pytest.raises(NotStoredError) as caught:
+    with pytest.raises(StorageError) as caught:
         desk.submit("one")
     assert "Ana" not in str(caught.value)
     assert caught.value.__cause__ is None
@@ -173,7 +174,7 @@ def test_a_database_that_is_away_is_said_without_personal_words(
         lambda: desk.draft("one"),
         lambda: desk.submit("one"),
     ):
-        with pytest.raises(NotStoredError) as caught:
+        with pytest.raises(StorageError) as caught:
             call()
         assert "Ana" not in str(caught.value)
 

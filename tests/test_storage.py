@@ -11,7 +11,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from assistant.settings import SettingError
-from assistant.storage.database import ended_sessions, engine_for, metadata, red_flag_counts
+from assistant.storage.database import (
+    StorageError,
+    ended_sessions,
+    engine_for,
+    metadata,
+    red_flag_counts,
+)
 from tests.conftest import PROJECT
 
 
@@ -65,7 +71,7 @@ def test_a_migration_that_fails_leaves_nothing(database_url: str) -> None:
     before = plain_engine(database_url)
     with before.begin() as connection:  # stands in the way of the last table but one
         connection.execute(sa.text("CREATE TABLE outbox (id INTEGER)"))
-    with pytest.raises(sa.exc.DBAPIError):
+    with pytest.raises(StorageError):
         engine_for(database_url)
     assert sa.inspect(before).get_table_names() == ["outbox"]
     before.dispose()

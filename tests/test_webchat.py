@@ -109,7 +109,13 @@ def test_the_root_leads_to_the_chat(server: Server) -> None:
 def test_health_tells_of_model_store_and_lock(server: Server) -> None:
     assert server.http.get("/health/live").status_code == 200
     ready = server.http.get("/health/ready")
-    assert ready.json()["checks"] == {"model": True, "store": True, "lock": True}
+    assert ready.json() == {
+        "status": "ready",
+        "checks": {"model": True, "store": True, "lock": True, "open": True},
+        "shared_order": True,
+        "outbox": {"pending": 0, "dead": 0},
+        "stream": 0,
+    }
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from rasa_sdk.events import ActiveLoop, SlotSet
 from rasa_sdk.executor import CollectingDispatcher
 
 from actions.contact_form.steps import CONSENT, DECISION, FINISH, WORDING, emptied
-from assistant.contact.desk import NoDraftError, NotStoredError, contact_desk
+from assistant.contact.desk import NoDraftError, contact_desk
+from assistant.storage.database import StorageError, in_thread
 from assistant.storage.kept_events import FORM
 
 logger = logging.getLogger(__name__)
@@ -35,19 +36,21 @@ class FinishContactRequest(Action):
         """Send or drop the request, as the visitor decided."""
         decision = tracker.get_slot(DECISION)
         if decision == "send":
-            return self._send(dispatcher, tracker.sender_id)
+            return await self._send(dispatcher, tracker.sender_id)
         if tracker.get_slot(CONSENT):
-            contact_desk().discard_draft(tracker.sender_id)
+            await in_thread(contact_desk().discard_draft, tracker.sender_id)
         dispatcher.utter_message(response=_WORDS[decision])
         return emptied()
 
-    def _send(self, dispatcher: CollectingDispatcher, conversation_id: str) -> list[dict[str, Any]]:
+    async def _send(
+        self, dispatcher: CollectingDispatcher, conversation_id: str
+    ) -> list[dict[str, Any]]:
         try:
-            receipt = contact_desk().submit(conversation_id)
+            receipt = await in_thread(contact_desk().submit, conversation_id)
         except NoDraftError:
             dispatcher.utter_message(response="utter_contact_expired")
             return [*emptied(), ActiveLoop(FORM)]
-        except NotStoredError as error:
+        except StorageError as error:
             logger.error("A contact request could not be stored: %s", error)
             dispatcher.utter_message(response="utter_contact_not_sent")
             # The form goes on where it was: at its last question, with the draft as it is.

@@ -28,8 +28,9 @@ from actions.contact_form.steps import (
     stepped_aside,
     was_finished,
 )
-from assistant.contact.desk import NotStoredError, contact_desk
+from assistant.contact.desk import contact_desk
 from assistant.contact.request import Draft
+from assistant.storage.database import StorageError, in_thread
 from assistant.storage.kept_events import FORM, GIVEN
 
 logger = logging.getLogger(__name__)
@@ -82,8 +83,8 @@ class ValidateContactForm(Action):
         if step in (CONSENT, NAME) and is_about_child(text):
             dispatcher.utter_message(response="utter_contact_parent")
         try:
-            events = self._decide(dispatcher, tracker, step, reading)
-        except NotStoredError as error:
+            events = await self._decide(dispatcher, tracker, step, reading)
+        except StorageError as error:
             logger.error("A draft could not be kept: %s", error)
             dispatcher.utter_message(response="utter_contact_not_kept")
             events = _ask(step, "again")
@@ -99,13 +100,13 @@ class ValidateContactForm(Action):
             dispatcher.utter_message(response="utter_contact_parent")
         return emptied()
 
-    def _decide(
+    async def _decide(
         self, dispatcher: CollectingDispatcher, tracker: Tracker, step: str, reading: Reading
     ) -> Events:
         if reading.kind in _ENDINGS:
             return _end(reading.kind)
         if reading.kind == "answer":
-            return self._take(dispatcher, tracker, step, reading.values)
+            return await self._take(dispatcher, tracker, step, reading.values)
         if reading.kind == "send":
             return [SlotSet(DECISION, "send")]
         if reading.kind == "back":
@@ -119,7 +120,7 @@ class ValidateContactForm(Action):
             return self._miss(dispatcher, tracker, step, reading.detail)
         return _ask(step, "why" if reading.kind == "why" else "again")
 
-    def _take(
+    async def _take(
         self,
         dispatcher: CollectingDispatcher,
         tracker: Tracker,
@@ -128,13 +129,14 @@ class ValidateContactForm(Action):
     ) -> Events:
         """Keep values in the draft, and only the fact that they were given in the slots."""
         desk = contact_desk()
-        draft = Draft() if step == CONSENT else desk.draft(tracker.sender_id)
+        draft = Draft() if step == CONSENT else await in_thread(desk.draft, tracker.sender_id)
         if draft is None:
             dispatcher.utter_message(response="utter_contact_expired")
             return emptied()
         if step == REACH:  # asked for anew, the answer takes the place of both ways
             draft = dataclasses.replace(draft, phone="", email="")
-        desk.keep_draft(tracker.sender_id, dataclasses.replace(draft, **values))
+        filled = dataclasses.replace(draft, **values)
+        await in_thread(desk.keep_draft, tracker.sender_id, filled)
         taken = {_STEP_OF_FIELD[field] for field in values}
         if step == CONSENT:
             taken.add(CONSENT)

@@ -11,8 +11,9 @@ from rasa.shared.core.trackers import DialogueStateTracker
 from rasa.utils.endpoints import EndpointConfig
 
 from assistant.answers.book import AnswerBook
-from assistant.contact.words import DRAFT_PLACES, draft_words, request_words
+from assistant.contact.words import DRAFT_PLACES, REQUEST_PLACES, draft_words, request_words
 from assistant.content.catalogue import UTTER, Catalogue
+from assistant.storage.database import in_thread
 
 
 class AnswerGenerator(NaturalLanguageGenerator):
@@ -47,8 +48,11 @@ class AnswerGenerator(NaturalLanguageGenerator):
         values = {key: value for key, value in kwargs.items() if isinstance(value, str)}
         if "last_sources" in places:
             values["last_sources"] = _last_sources(tracker)
-        values.update(request_words(tracker.sender_id, places))
-        private = draft_words(tracker.sender_id) if places & DRAFT_PLACES else {}
+        private: dict[str, str] = {}
+        if places & REQUEST_PLACES:
+            values.update(await in_thread(request_words, tracker.sender_id, places))
+        if places & DRAFT_PLACES:
+            private = await in_thread(draft_words, tracker.sender_id)
         return self._book.response(name, values, private)
 
 

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from rasa.core.channels.channel import OutputChannel, UserMessage
 
+from assistant.logs import keep_out_of_logs
+from assistant.metrics import process_metrics
+from assistant.processor import TurnNotStoredError
 from assistant.safety.advice import advice_for
+from assistant.storage.database import StorageError
 from assistant.storage.kept_events import STORED_TEXT
 
 logger = logging.getLogger(__name__)
@@ -24,6 +29,7 @@ TROUBLE = (
     "I'm sorry, something went wrong on my side and I could not answer. Please try again, or "
     "contact the office. In an emergency, call 911."
 )
+_ADVICE_SECONDS = 3.0
 EMPTY = "I got an empty message. Please type your question."
 
 
@@ -90,6 +96,23 @@ async def converse(
         seconds: how long Rasa may take before the visitor gets an apology.
         message_id: what the conversation knows the message by; made up if there is none.
     """
+    channel = CollectedReplies.name()
+    metrics = process_metrics()
+    metrics.received(channel)
+    began = time.perf_counter()
+    with keep_out_of_logs(text):
+        messages = await _reply(handle, conversation_id, text, seconds, message_id)
+    metrics.answered(channel, time.perf_counter() - began, messages)
+    return messages
+
+
+async def _reply(
+    handle: Callable[[UserMessage], Awaitable[Any]],
+    conversation_id: str,
+    text: str,
+    seconds: float,
+    message_id: str | None,
+) -> list[Message]:
     if not text:
         return notice(EMPTY)
     advice = advice_for(text)
@@ -101,11 +124,26 @@ async def converse(
         input_channel=CollectedReplies.name(),
         message_id=message_id,
     )
+    if advice:  # it is known already, so nothing may keep the visitor waiting for it
+        seconds = min(seconds, _ADVICE_SECONDS)
     try:
         await asyncio.wait_for(handle(message), timeout=seconds)
+        if not replies.messages:
+            process_metrics().empty_reply(CollectedReplies.name())
     except asyncio.TimeoutError:
+        process_metrics().failed("timeout")
         logger.error("No answer within %s seconds.", seconds)
+    except TurnNotStoredError as error:
+        process_metrics().failed("storage")
+        # The answer is right all the same, unless the next turn would build on it.
+        logger.error("An answer could not be stored. %s", error)
+        if error.in_form:
+            replies.messages.clear()
+    except StorageError as error:
+        process_metrics().failed("storage")
+        logger.error("A conversation could not be read. %s", error)
     except Exception:
+        process_metrics().failed("error")
         # Whatever it was, the visitor is told; the log has the reason, without the text.
         logger.exception("A message could not be answered.")
     if advice and not any("urgency" in message["metadata"] for message in replies.messages):

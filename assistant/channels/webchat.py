@@ -21,17 +21,26 @@ from sanic import Blueprint
 from sanic.request import Request
 from sanic.response import HTTPResponse, raw, redirect
 
-from assistant.channels.conversation import TROUBLE, Message, as_messages, converse, notice
+from assistant.channels.conversation import Message, as_messages, converse
 from assistant.channels.message_text import LONGEST_MESSAGE, UnreadableTextError, clean
 from assistant.channels.page_files import page_file
 from assistant.channels.rate_limit import RateLimit
 from assistant.channels.sent_messages import SentMessages, is_message_id
 from assistant.channels.sessions import InvalidSession, Session, SessionSigner
+from assistant.channels.turns import turns
 from assistant.contact.desk import contact_desk
+from assistant.metrics import process_metrics
+from assistant.processor import answer_to
 from assistant.safety.advice import advice_for
 from assistant.safety.counter import RedFlagCounter
 from assistant.settings import Settings, load_settings
-from assistant.storage.database import empty_log, engine_for, transaction
+from assistant.storage.database import (
+    StorageError,
+    empty_log,
+    engine_for,
+    in_thread,
+    transaction,
+)
 from assistant.storage.ended_sessions import EndedSessions
 from assistant.storage.feedback import erase_feedback, keep_feedback
 from assistant.storage.private_conversations import is_private
@@ -106,14 +115,24 @@ class WebChat(InputChannel):
 
         @blueprint.exception(ChatError)
         async def refuse(request: Request, error: ChatError) -> HTTPResponse:
+            process_metrics().refused(self.name(), error.code)
             return error.response()
+
+        @blueprint.exception(StorageError)
+        async def apologize(request: Request, error: StorageError) -> HTTPResponse:
+            logger.error("A web chat request needs the database. %s", error)
+            refusal = _without_storage()
+            process_metrics().refused(self.name(), refusal.code)
+            return refusal.response()
 
         @blueprint.exception(Exception)
         async def fail(request: Request, error: Exception) -> HTTPResponse:
             status = getattr(error, "status_code", 500)
             if status >= 500:
                 logger.error("A web chat request failed.", exc_info=error)
-            return failure(status).response()
+            refusal = failure(status)
+            process_metrics().refused(self.name(), refusal.code)
+            return refusal.response()
 
         @blueprint.post("/session")
         async def open_session(request: Request) -> HTTPResponse:
@@ -131,14 +150,14 @@ class WebChat(InputChannel):
         @blueprint.delete("/session")
         async def end_session(request: Request) -> HTTPResponse:
             self._admit(request)
-            session = self._session(request)
+            session = await self._session(request)
             agent = _ready_agent(request)
             async with agent.lock_store.lock(session.conversation_id):
-                contact_desk().erase(session.conversation_id)
+                await in_thread(contact_desk().erase, session.conversation_id)
                 await agent.tracker_store.erase(session.conversation_id)
                 # Last, so that whoever got an error can try again.
-                self._end(session)
-                empty_log(self._engine)
+                await in_thread(self._end, session)
+                await in_thread(empty_log, self._engine)
             return raw(b"", status=204)
 
         @blueprint.post("/messages")
@@ -152,7 +171,7 @@ class WebChat(InputChannel):
                 # No model, no database, too long, too fast ...: the advice is given all the same.
                 if not advice:
                     raise
-                logger.warning("Advice is given although %s", error or type(error).__name__)
+                logger.warning("Advice is given in spite of %s.", type(error).__name__)
                 messages = advice
                 self._red_flags.count(_words_of(body), messages)
             return json_response({"messages": messages})
@@ -160,7 +179,7 @@ class WebChat(InputChannel):
         @blueprint.get("/messages")
         async def show_messages(request: Request) -> HTTPResponse:
             self._admit(request)
-            session = self._session(request)
+            session = await self._session(request)
             agent = _ready_agent(request)
             history = await _history(agent, session.conversation_id)
             return json_response({"messages": [*await _opening(agent), *history]})
@@ -168,7 +187,7 @@ class WebChat(InputChannel):
         @blueprint.post("/feedback")
         async def take_feedback(request: Request) -> HTTPResponse:
             self._admit(request)
-            session = self._session(request)
+            session = await self._session(request)
             await self._keep_feedback(session, _body(request), _ready_agent(request))
             return raw(b"", status=204)
 
@@ -197,25 +216,23 @@ class WebChat(InputChannel):
         Raises:
             ChatError: 400, 401, 413, 429 or 503.
         """
-        session = self._session(request)
+        session = await self._session(request)
         agent = _ready_agent(request)
         message_id = _message_id(body)
 
         async def make() -> list[Message]:
-            known = message_id and await _answer_to(agent, session.conversation_id, message_id)
-            if known:
-                return known
             text = await _text_of(body, session, agent)
             wait = self._per_session.wait(session.conversation_id)
             if wait:
                 raise _too_fast(wait)
-            messages = await converse(
-                on_new_message,
-                session.conversation_id,
-                text,
-                self._settings.answer_seconds,
-                message_id,
-            )
+            with turns().one():
+                messages = await converse(
+                    on_new_message,
+                    session.conversation_id,
+                    text,
+                    self._settings.answer_seconds,
+                    message_id,
+                )
             self._red_flags.count(_words_of(body), messages)
             return messages
 
@@ -244,7 +261,7 @@ class WebChat(InputChannel):
     def _is_allowed(self, origin: str, host: str) -> bool:
         return origin in self._settings.origins or urlsplit(origin).netloc == host
 
-    def _session(self, request: Request) -> Session:
+    async def _session(self, request: Request) -> Session:
         """Return the session of a request.
 
         Raises:
@@ -255,7 +272,7 @@ class WebChat(InputChannel):
             if scheme.lower() != "bearer" or not token:
                 raise InvalidSession("There is no bearer token.")
             session = self._signer.verify(token.strip())
-            if self._is_over(session):
+            if await self._is_over(session):
                 raise InvalidSession("The session was ended.")
         except InvalidSession:
             raise ChatError(
@@ -265,10 +282,10 @@ class WebChat(InputChannel):
             ) from None
         return session
 
-    def _is_over(self, session: Session) -> bool:
+    async def _is_over(self, session: Session) -> bool:
         if is_private(session.conversation_id):
             return session.conversation_id in self._ended_private
-        return session.conversation_id in self._ended
+        return await in_thread(self._ended.__contains__, session.conversation_id)
 
     def _end(self, session: Session) -> None:
         """End a session and forget what is kept of it beside the conversation."""
@@ -303,12 +320,19 @@ class WebChat(InputChannel):
                 409, "private_chat", "Nothing of a private chat is kept, not even this."
             )
         message_id = _message_id(body)
-        answer = message_id and await _answer_to(agent, session.conversation_id, message_id)
+        tracker = await agent.tracker_store.retrieve_full_tracker(session.conversation_id)
+        answer = answer_to(tracker, message_id)
         if not message_id or not answer:
             raise ChatError(404, "not_found", "There is no answer to a message of that id.")
-        topic = str(answer[-1]["metadata"].get("topic", ""))
-        with transaction(self._engine) as connection:
-            keep_feedback(connection, session.conversation_id, message_id, topic, helpful, reason)
+        topic = str((answer[-1].metadata.get("metadata") or {}).get("topic", ""))
+
+        def keep() -> None:
+            with transaction(self._engine) as connection:
+                keep_feedback(
+                    connection, session.conversation_id, message_id, topic, helpful, reason
+                )
+
+        await in_thread(keep)
 
 
 def failure(status: int) -> ChatError:
@@ -331,10 +355,10 @@ def _ready_agent(request: Request) -> Any:
     """Return Rasa's agent.
 
     Raises:
-        ChatError: 503 while there is none.
+        ChatError: 503 while there is none, and while the server stops.
     """
     agent = getattr(request.app.ctx, "agent", None)
-    if agent is None or not agent.is_ready():
+    if agent is None or not agent.is_ready() or turns().are_over:
         raise failure(503)
     return agent
 
@@ -432,7 +456,7 @@ async def _text_of(body: dict[str, Any], session: Session, agent: Any) -> str:
             "text_too_long",
             f"The message has {len(text)} characters; please shorten it to {LONGEST_MESSAGE}.",
         )
-    if keys[0] == "postback" and value not in await _offered(agent, session.conversation_id):
+    if keys[0] == "postback" and not await _may_press(agent, session.conversation_id, body):
         raise ChatError(
             400,
             "postback_not_offered",
@@ -441,22 +465,28 @@ async def _text_of(body: dict[str, Any], session: Session, agent: Any) -> str:
     return text
 
 
-async def _offered(agent: Any, conversation_id: str) -> set[str]:
-    """Return what the buttons of the last turn send."""
+async def _may_press(agent: Any, conversation_id: str, body: dict[str, Any]) -> bool:
+    """Whether a body's button is one of the last turn, or its message was answered before."""
+    tracker = await agent.tracker_store.retrieve(conversation_id)
+    if answer_to(tracker, body.get("id")) is not None:
+        return True
     turn: list[Message] = []
-    for message in await _history(agent, conversation_id) or await _opening(agent):
+    for message in _messages_of(tracker) or await _opening(agent):
         if message.get("from") == "visitor":
             turn = []
         else:
             turn.append(message)
-    return {button["payload"] for message in turn for button in message["buttons"]}
+    return body["postback"] in {
+        button["payload"] for message in turn for button in message["buttons"]
+    }
 
 
 async def _history(agent: Any, conversation_id: str) -> list[Message]:
     """Return the stored conversation, the visitor's messages marked `"from": "visitor"`."""
-    tracker: DialogueStateTracker | None = await agent.tracker_store.retrieve_full_tracker(
-        conversation_id
-    )
+    return _messages_of(await agent.tracker_store.retrieve_full_tracker(conversation_id))
+
+
+def _messages_of(tracker: DialogueStateTracker | None) -> list[Message]:
     messages: list[Message] = []
     for event in tracker.events if tracker else []:
         if isinstance(event, UserUttered) and event.text:
@@ -474,25 +504,21 @@ async def _history(agent: Any, conversation_id: str) -> list[Message]:
     return messages
 
 
-async def _answer_to(agent: Any, conversation_id: str, message_id: str) -> list[Message]:
-    """Return what was answered to a message of that id; nothing if it has not come before."""
-    answer: list[Message] = []
-    found = False
-    for message in await _history(agent, conversation_id):
-        if message.get("from") == "visitor":
-            if found:
-                break
-            found = message["id"] == message_id
-        elif found:
-            answer.append(message)
-    return answer or (notice(TROUBLE) if found else [])
-
-
 async def _opening(agent: Any) -> list[Message]:
     """Return the greeting. It is not stored: nothing is, before the visitor writes."""
     tracker = DialogueStateTracker("opening", [])
     response = await agent.nlg.generate("utter_opening", tracker, WebChat.name())
     return as_messages(response or {})
+
+
+def _without_storage() -> ChatError:
+    return ChatError(
+        503,
+        "storage",
+        "The assistant can't reach its storage right now. Please try again in a minute, or call "
+        "the office. In an emergency, call 911.",
+        retry_after=5,
+    )
 
 
 def _too_fast(wait: int) -> ChatError:

@@ -15,12 +15,15 @@ from sqlalchemy.exc import IntegrityError
 
 from assistant.contact import records
 from assistant.contact.cipher import Cipher, UnreadableError
-from assistant.contact.records import NotStoredError, stored
 from assistant.contact.request import Draft, Receipt, new_number
 from assistant.settings import load_settings
-from assistant.storage.database import contact_drafts, contact_requests, engine_for
-
-__all__ = ["ContactDesk", "NoDraftError", "NotStoredError", "contact_desk"]
+from assistant.storage.database import (
+    StorageError,
+    contact_drafts,
+    contact_requests,
+    engine_for,
+    transaction,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +35,7 @@ class NoDraftError(Exception):
 class ContactDesk:
     """Keeps drafts and requests.
 
-    Calls block for some milliseconds. Each is one transaction, and raises `NotStoredError` if the
+    Calls block for some milliseconds. Each is one transaction, and raises `StorageError` if the
     database cannot do it.
 
     Args:
@@ -58,7 +61,7 @@ class ContactDesk:
         """Keep what a visitor has said so far, in place of the draft before."""
         fields = dataclasses.asdict(draft)
         key = fields.pop("key")
-        with stored(self._engine) as connection:
+        with transaction(self._engine) as connection:
             connection.execute(sa.delete(contact_drafts).where(_draft_of(conversation_id)))
             connection.execute(
                 sa.insert(contact_drafts).values(
@@ -71,7 +74,7 @@ class ContactDesk:
 
     def draft(self, conversation_id: str) -> Draft | None:
         """Return the draft; None if there is none, it expired, or it was sent."""
-        with stored(self._engine) as connection:
+        with transaction(self._engine) as connection:
             row = _live_draft(connection, conversation_id)
         if row is None or row.sealed is None:
             return None
@@ -83,7 +86,7 @@ class ContactDesk:
 
     def discard_draft(self, conversation_id: str) -> None:
         """Forget the draft, if there is one."""
-        with stored(self._engine) as connection:
+        with transaction(self._engine) as connection:
             connection.execute(sa.delete(contact_drafts).where(_draft_of(conversation_id)))
 
     def submit(self, conversation_id: str) -> Receipt:
@@ -102,7 +105,7 @@ class ContactDesk:
 
     def receipts(self, conversation_id: str) -> list[Receipt]:
         """Return the receipts of all requests of a conversation, the oldest first."""
-        with stored(self._engine) as connection:
+        with transaction(self._engine) as connection:
             rows = connection.execute(
                 sa.select(contact_requests)
                 .where(contact_requests.c.conversation_id == conversation_id)
@@ -122,7 +125,7 @@ class ContactDesk:
         Returns:
             Whether there was such a request to withdraw.
         """
-        with stored(self._engine) as connection:
+        with transaction(self._engine) as connection:
             row = connection.execute(
                 sa.select(contact_requests)
                 .where(contact_requests.c.number == number)
@@ -141,14 +144,14 @@ class ContactDesk:
         Returns:
             How many requests there were.
         """
-        with stored(self._engine) as connection:
+        with transaction(self._engine) as connection:
             requests, drafts = records.erase_conversation(connection, conversation_id)
             if requests or drafts:
                 records.leave_receipt(connection, "erase", requests=requests, drafts=drafts)
         return requests
 
     def _submit(self, conversation_id: str) -> Receipt:
-        with stored(self._engine) as connection:
+        with transaction(self._engine) as connection:
             draft = _live_draft(connection, conversation_id)
             if draft is None:
                 raise NoDraftError
@@ -187,7 +190,7 @@ class ContactDesk:
                 )
             )
         except IntegrityError:
-            raise _TakenError from None
+            raise _TakenError("The key or the number is taken.") from None
         records.note_status(connection, number, "new", now)
         for target in self._targets:
             records.announce(connection, number, target, "new", now)
@@ -196,7 +199,7 @@ class ContactDesk:
         ).one()
 
 
-class _TakenError(NotStoredError):
+class _TakenError(StorageError):
     """Another request has the key or the number."""
 
 

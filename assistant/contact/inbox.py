@@ -9,15 +9,14 @@ from sqlalchemy.engine import Engine
 
 from assistant.contact import records
 from assistant.contact.cipher import Cipher, UnreadableError
-from assistant.contact.records import stored
 from assistant.contact.request import Draft, Request
-from assistant.storage.database import contact_drafts, contact_requests
+from assistant.storage.database import contact_drafts, contact_requests, transaction
 
 
 class Inbox:
     """Reads requests and marks them.
 
-    Each call raises `NotStoredError` if the database cannot do it.
+    Each call raises `StorageError` if the database cannot do it.
 
     Args:
         engine: the database, with our tables.
@@ -37,13 +36,13 @@ class Inbox:
         query = sa.select(contact_requests).order_by(contact_requests.c.created_at)
         if status:
             query = query.where(contact_requests.c.status == status)
-        with stored(self._engine) as connection:
+        with transaction(self._engine) as connection:
             return [self._opened(row) for row in connection.execute(query)]
 
     def request(self, number: str) -> Request | None:
         """Return one request; None if there is none with this number."""
         query = sa.select(contact_requests).where(contact_requests.c.number == number)
-        with stored(self._engine) as connection:
+        with transaction(self._engine) as connection:
             row = connection.execute(query).first()
         return self._opened(row) if row else None
 
@@ -56,7 +55,7 @@ class Inbox:
         new = sa.select(contact_requests.c.number).where(
             contact_requests.c.number == number, contact_requests.c.status == "new"
         )
-        with stored(self._engine) as connection:
+        with transaction(self._engine) as connection:
             if connection.execute(new.with_for_update()).first() is None:
                 return False
             records.set_status(connection, number, "handled")
@@ -69,7 +68,7 @@ class Inbox:
             How many were encrypted anew, and how many no key can read.
         """
         renewed = unreadable = 0
-        with stored(self._engine) as connection:
+        with transaction(self._engine) as connection:
             for table, key in (
                 (contact_requests, contact_requests.c.number),
                 (contact_drafts, contact_drafts.c.conversation_id),

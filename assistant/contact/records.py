@@ -8,13 +8,10 @@ from __future__ import annotations
 import datetime as dt
 import time
 import uuid
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.engine import Connection
 
 from assistant.contact.request import Receipt
 from assistant.storage.database import (
@@ -23,30 +20,7 @@ from assistant.storage.database import (
     contact_status_history,
     outbox,
     privacy_receipts,
-    transaction,
 )
-
-
-class NotStoredError(Exception):
-    """The database did not take it, or cannot be read; nothing is half stored."""
-
-
-@contextmanager
-def stored(engine: Engine) -> Generator[Connection, None, None]:
-    """Provide a transaction.
-
-    Raises:
-        NotStoredError: the database failed.
-    """
-    try:
-        with transaction(engine) as connection:
-            yield connection
-    except SQLAlchemyError as error:
-        # The error itself would show the statement with its values.
-        reason = str(getattr(error, "orig", None) or "").partition("\n")[0]
-        raise NotStoredError(
-            f"The database failed: {type(error).__name__} {reason}".strip()
-        ) from None
 
 
 def receipt_of(row: Any) -> Receipt:

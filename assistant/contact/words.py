@@ -7,9 +7,10 @@ from collections.abc import Collection
 
 import phonenumbers
 
-from assistant.contact.desk import NotStoredError, contact_desk
+from assistant.contact.desk import contact_desk
 from assistant.contact.request import Draft
 from assistant.settings import load_settings
+from assistant.storage.database import StorageError
 
 logger = logging.getLogger(__name__)
 
@@ -17,11 +18,15 @@ DRAFT_PLACES = frozenset({"contact_name", "contact_reach", "contact_time", "cont
 """Places of answers that `draft_words` fills; what stands there is personal."""
 
 
+REQUEST_PLACES = frozenset({"request_days", "request_numbers"})
+"""Places of answers that `request_words` fills."""
+
+
 def draft_words(conversation_id: str) -> dict[str, str]:
     """Return what a visitor has said so far, by place; "" for what is not known."""
     try:
         draft = contact_desk().draft(conversation_id) or Draft()
-    except NotStoredError as error:
+    except StorageError as error:
         logger.error("A draft could not be read: %s", error)
         draft = Draft()
     return {
@@ -46,7 +51,7 @@ def open_requests(conversation_id: str) -> list[str]:
     """Return the numbers of the requests that a visitor sent and did not take back; oldest first.
 
     Raises:
-        NotStoredError: the database cannot be read.
+        StorageError: the database cannot be read.
     """
     receipts = contact_desk().receipts(conversation_id)
     return [receipt.number for receipt in receipts if receipt.status != "withdrawn"]
@@ -55,7 +60,7 @@ def open_requests(conversation_id: str) -> list[str]:
 def _numbers(conversation_id: str) -> str:
     try:
         return ", ".join(open_requests(conversation_id))
-    except NotStoredError as error:
+    except StorageError as error:
         logger.error("The requests could not be read: %s", error)
         return ""
 

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from assistant.contact.records import stored
-from assistant.storage.database import outbox
+from assistant.storage.database import outbox, transaction
 
 MOST_ATTEMPTS = 80
 """After these, about three days, a message is dead: it waits until somebody says "retry"."""
@@ -54,7 +53,7 @@ class Delivery:
 class Outbox:
     """Hands out deliveries and takes back how they went.
 
-    Calls block for some milliseconds, and raise `NotStoredError` if the database cannot do it.
+    Calls block for some milliseconds, and raise `StorageError` if the database cannot do it.
 
     Args:
         engine: the database, with our tables.
@@ -84,7 +83,7 @@ class Outbox:
             .limit(1)
             .with_for_update(skip_locked=True)
         )
-        with stored(self._engine) as connection:
+        with transaction(self._engine) as connection:
             row = connection.execute(due).first()
             if row is None:
                 return None
@@ -112,7 +111,7 @@ class Outbox:
         mine = outbox.c.message_id == delivery.message_id
         if error is not None:
             mine = sa.and_(mine, outbox.c.attempts == delivery.attempts)
-        with stored(self._engine) as connection:
+        with transaction(self._engine) as connection:
             connection.execute(
                 sa.update(outbox)
                 .where(mine)
@@ -126,7 +125,7 @@ class Outbox:
 
     def bury_strangers(self, targets: list[str]) -> int:
         """Make what is for a target that is no longer in the settings dead; return how many."""
-        with stored(self._engine) as connection:
+        with transaction(self._engine) as connection:
             return int(
                 connection.execute(
                     sa.update(outbox)
@@ -139,19 +138,19 @@ class Outbox:
     def counts(self) -> dict[str, int]:
         """Return how many messages are pending, and how many dead."""
         query = sa.select(outbox.c.state, sa.func.count()).group_by(outbox.c.state)
-        with stored(self._engine) as connection:
+        with transaction(self._engine) as connection:
             found = {row[0]: row[1] for row in connection.execute(query)}
         return {state: found.get(state, 0) for state in ("pending", "dead")}
 
     def undelivered(self) -> list[Delivery]:
         """Return what is pending or dead, the oldest first."""
         query = sa.select(outbox).where(outbox.c.state != "delivered").order_by(outbox.c.created_at)
-        with stored(self._engine) as connection:
+        with transaction(self._engine) as connection:
             return [Delivery(**row._mapping) for row in connection.execute(query)]
 
     def retry_dead(self) -> int:
         """Make all dead messages pending, due now; return how many."""
-        with stored(self._engine) as connection:
+        with transaction(self._engine) as connection:
             return int(
                 connection.execute(
                     sa.update(outbox)

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from assistant.contact.inbox import Inbox
-from assistant.contact.records import NotStoredError, moment
+from assistant.contact.records import moment
 from assistant.delivery.mail import MailSender
 from assistant.delivery.message import DeliveryError, OfficeMessage
 from assistant.delivery.outbox import Delivery, Outbox
 from assistant.delivery.webhook import WebhookSender
 from assistant.settings import Settings
+from assistant.storage.database import StorageError
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class OutboxWorker:
         while True:
             try:
                 busy = await self.deliver_next(target)
-            except NotStoredError as error:
+            except StorageError as error:
                 logger.error("The outbox cannot be read; trying again. %s", error)
                 busy = False
             if not busy:

@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from assistant.metrics import process_metrics
 from assistant.safety.detector import SAFETY_AREA, load_detector
 from assistant.settings import project_folder
 from assistant.storage.database import red_flag_counts
@@ -40,6 +41,7 @@ class RedFlagCounter:
             return
         flag = detector.scan(text)
         level = flag.level if flag and flag.rule == rule else detector.mildest_level(rule)
+        process_metrics().red_flag(rule, level)
         self._thread.submit(self._add, rule, level)
 
     def close(self) -> None:

@@ -2,24 +2,52 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from assistant.storage.migrate import migrate
 
+Result = TypeVar("Result")
+
+_PAUSES = (0.05, 0.2)  # seconds before the second and the third try
+
 metadata = sa.MetaData()
-"""Our own tables, made by `assistant/storage/migrations`; Rasa's `events` is its tracker store's.
+"""All tables, made by `assistant/storage/migrations`.
 
 Points in time are seconds since 1970. Columns named `sealed` hold encrypted personal data.
 """
+
+events = sa.Table(  # as Rasa's SQL tracker store has it, so that Rasa's own tools can read it
+    "events",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("sender_id", sa.String(255), nullable=False, index=True),
+    sa.Column("type_name", sa.String(255), nullable=False),
+    sa.Column("timestamp", sa.Float),
+    sa.Column("intent_name", sa.String(255)),
+    sa.Column("action_name", sa.String(255)),
+    sa.Column("data", sa.Text),
+    sa.Index("events_of_conversation", "sender_id", "type_name", "id"),
+)
+
+event_outbox = sa.Table(  # what RabbitMQ was not told yet; empty without AMQP_URL
+    "event_outbox",
+    metadata,
+    sa.Column(
+        "event_id", sa.Integer, sa.ForeignKey("events.id", ondelete="CASCADE"), primary_key=True
+    ),
+)
 
 ended_sessions = sa.Table(
     "ended_sessions",
@@ -117,15 +145,28 @@ privacy_receipts = sa.Table(
 )
 
 
+class StorageError(Exception):
+    """The database failed: nothing is half stored, nothing was read.
+
+    Attributes:
+        passing: whether the connection broke, so that the next try may succeed at once.
+    """
+
+    def __init__(self, message: str, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
+
+
 @lru_cache(maxsize=4)
 def engine_for(url: str) -> Engine:
     """Return the process's engine for a database address, with our tables made and up to date.
 
-    SQLite keeps one connection open and writes ahead (a save then takes 5 ms instead of 27), waits
-    for other writers, and overwrites what is deleted. PostgreSQL gets short time limits, since a
-    call blocks the whole worker.
+    SQLite keeps its connections open and writes ahead (a save then takes 5 ms instead of 27), waits
+    for other writers, and overwrites what is deleted. PostgreSQL gets short time limits, and is asked
+    whether a kept connection still lives.
 
     Raises:
+        StorageError: the database cannot be reached.
         SettingError: a newer version of the assistant made the database.
     """
     address = sa.engine.make_url(url)
@@ -135,7 +176,15 @@ def engine_for(url: str) -> Engine:
         engine = sa.create_engine(
             address,
             pool_pre_ping=True,
-            connect_args={"connect_timeout": 3, "options": "-c statement_timeout=5000"},
+            pool_timeout=3,
+            connect_args={
+                "connect_timeout": 3,
+                "options": "-c statement_timeout=5000",
+                "keepalives_idle": 5,
+                "keepalives_interval": 2,
+                "keepalives_count": 3,
+                "tcp_user_timeout": 6000,  # milliseconds; a cable that was pulled says nothing
+            },
         )
     with transaction(engine) as connection:
         migrate(connection)
@@ -143,30 +192,81 @@ def engine_for(url: str) -> Engine:
 
 
 @contextmanager
-def transaction(engine: Engine) -> Generator[Connection, None, None]:
-    """Provide a transaction that no other writer sees half of, and whose end survives a power cut.
+def transaction(engine: Engine, durable: bool = True) -> Generator[Connection, None, None]:
+    """Provide a transaction that no other writer sees half of.
 
-    SQLite's driver would begin only at the first change and leave the last changes to the operating
-    system; PostgreSQL does neither.
+    Args:
+        engine: the database.
+        durable: whether its end must survive a power cut. SQLite's driver would leave the last
+            changes to the operating system, which takes a tenth of the time; PostgreSQL never does.
+
+    Raises:
+        StorageError: the database failed; nothing is half stored.
     """
-    with engine.connect() as connection:
+    with connected(engine) as connection:
         if engine.dialect.name != "sqlite":
             with connection.begin():
                 yield connection
             return
-        connection.exec_driver_sql("PRAGMA synchronous=FULL")
+        connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        with connection.begin():
+            # The driver itself would begin only at the first change.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+
+
+@contextmanager
+def connected(engine: Engine) -> Generator[Connection, None, None]:
+    """Provide a connection to read with.
+
+    Raises:
+        StorageError: the database failed.
+    """
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except SQLAlchemyError as error:
+        # The error itself would show the statement with its values.
+        reason = str(getattr(error, "orig", None) or "").partition("\n")[0]
+        raise StorageError(
+            f"The database failed: {type(error).__name__} {reason}".strip(), _is_passing(error)
+        ) from None
+
+
+def _is_passing(error: SQLAlchemyError) -> bool:
+    if not isinstance(error, DBAPIError):
+        return False
+    return bool(error.connection_invalidated) or error.statement is None  # broke, or never was
+
+
+async def in_thread(call: Callable[..., Result], *arguments: Any) -> Result:
+    """Run a call that uses the database beside the event loop, so that a slow one delays no other.
+
+    Args:
+        call: may run twice or three times: it is tried again when the connection broke.
+        arguments: the call's.
+
+    Raises:
+        StorageError: it failed for good.
+    """
+    return await asyncio.to_thread(_tried_again, call, *arguments)
+
+
+def _tried_again(call: Callable[..., Result], *arguments: Any) -> Result:
+    for pause in _PAUSES:
         try:
-            with connection.begin():
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-                yield connection
-        finally:
-            connection.exec_driver_sql("PRAGMA synchronous=NORMAL")
+            return call(*arguments)
+        except StorageError as error:
+            if not error.passing:
+                raise
+            time.sleep(pause)
+    return call(*arguments)
 
 
 def empty_log(engine: Engine) -> None:
     """Empty SQLite's write-ahead log, which still holds what was deleted."""
     if engine.dialect.name == "sqlite":
-        with engine.connect() as connection:
+        with connected(engine) as connection:
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
 

@@ -7,11 +7,14 @@ import time
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from assistant.storage.database import ended_sessions
+from assistant.storage.database import connected, ended_sessions, transaction
 
 
 class EndedSessions:
-    """Remembers ended sessions until their tokens would expire anyway."""
+    """Remembers ended sessions until their tokens would expire anyway.
+
+    Calls block for some milliseconds, and raise `StorageError` if the database cannot do it.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -23,7 +26,7 @@ class EndedSessions:
             conversation_id: its conversation.
             expires_at: when its token expires, in seconds since 1970.
         """
-        with self._engine.begin() as connection:
+        with transaction(self._engine) as connection:
             connection.execute(
                 sa.delete(ended_sessions).where(ended_sessions.c.expires_at < time.time())
             )
@@ -38,7 +41,7 @@ class EndedSessions:
 
     def __contains__(self, conversation_id: str) -> bool:
         """Whether the session was ended."""
-        with self._engine.connect() as connection:
+        with connected(self._engine) as connection:
             found = connection.execute(
                 sa.select(ended_sessions.c.conversation_id).where(
                     ended_sessions.c.conversation_id == conversation_id

@@ -34,16 +34,22 @@ _REQUESTED = "requested_slot"
 _KEPT_OF_PARSING = ("intent", "intent_ranking", "response_selector", "message_id", "metadata")
 
 
-def kept_events(events: Iterable[Event]) -> list[Event]:
-    """Return a conversation's events as they may be stored; the given ones stay as they are."""
+def kept_events(events: Iterable[Event], first: int = 0) -> list[Event]:
+    """Return a conversation's events as they may be stored; the given ones stay as they are.
+
+    Args:
+        events: all events of the conversation, the oldest first.
+        first: which of them is the first to be returned; those before it tell what is personal.
+    """
     given = list(events)
     kept: list[Event] = []
     asked = ""  # the slot that the form has asked for
     offered: set[str] = set()  # what the buttons of the last turn send
     for place, event in enumerate(given):
         if isinstance(event, UserUttered):
-            taken = _form_took(given[place + 1 :]) if asked else False
-            kept.append(_answer_kept(event, asked, offered) if taken else _message_kept(event))
+            if place >= first:
+                taken = _form_took(given[place + 1 :]) if asked else False
+                kept.append(_answer_kept(event, asked, offered) if taken else _message_kept(event))
             offered = set()
             continue
         if isinstance(event, BotUttered):
@@ -53,7 +59,8 @@ def kept_events(events: Iterable[Event]) -> list[Event]:
             asked = event.value or ""
         elif isinstance(event, ActiveLoop) and not event.name:
             asked = ""
-        kept.append(event)
+        if place >= first:
+            kept.append(event)
     return kept
 
 

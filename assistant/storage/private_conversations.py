@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from cachetools import TTLCache
-from rasa.core.tracker_store import InMemoryTrackerStore
 from rasa.shared.core.domain import Domain
+from rasa.shared.core.events import Event
 from rasa.shared.core.trackers import DialogueStateTracker
 
+from assistant.storage.session_window import OpenTracker, tracker_of, window_of
 from assistant.storage.tracker_store import ConversationStore
 
 PRIVATE = "private-"
@@ -16,6 +17,7 @@ PRIVATE = "private-"
 
 _SECONDS = 2 * 60 * 60  # after the last message
 _MOST = 5_000  # conversations; the least recently used goes first
+_MOST_EVENTS = 2_000  # of one conversation; the oldest go first
 
 
 def is_private(conversation_id: str) -> bool:
@@ -32,37 +34,36 @@ class ConsentingStore(ConversationStore):
 
     def __init__(self, domain: Domain | None = None, **kwargs: Any) -> None:
         super().__init__(domain, **kwargs)
-        # No event broker: it would carry private words to another store.
-        self._private = InMemoryTrackerStore(self.domain, event_broker=None)
-        self._private.store = TTLCache(maxsize=_MOST, ttl=_SECONDS)
+        self._private: TTLCache[str, list[Event]] = TTLCache(_MOST, _SECONDS)
 
     async def save(self, tracker: DialogueStateTracker) -> None:
         """Keep a conversation."""
-        if is_private(tracker.sender_id):
-            await self._private.save(tracker)
-        else:
+        if not is_private(tracker.sender_id):
             await super().save(tracker)
+            return
+        known = self._private.get(tracker.sender_id, [])
+        stored = tracker.stored if isinstance(tracker, OpenTracker) else len(known)
+        fresh = list(tracker.events)[stored:]
+        if isinstance(tracker, OpenTracker):
+            tracker.stored += len(fresh)
+        self._private[tracker.sender_id] = [*known, *fresh][-_MOST_EVENTS:]
 
     async def retrieve(self, sender_id: str) -> DialogueStateTracker | None:
-        """Return the last session of a conversation."""
-        if is_private(sender_id):
-            return await self._in_memory().retrieve(sender_id)
-        return await super().retrieve(sender_id)
+        """Return the newest part of a conversation."""
+        if not is_private(sender_id):
+            return await super().retrieve(sender_id)
+        known = self._private.get(sender_id)
+        return tracker_of(sender_id, window_of(known), self.domain) if known else None
 
     async def retrieve_full_tracker(self, conversation_id: str) -> DialogueStateTracker | None:
         """Return all of a conversation."""
-        if is_private(conversation_id):
-            return await self._in_memory().retrieve_full_tracker(conversation_id)
-        return await super().retrieve_full_tracker(conversation_id)
+        if not is_private(conversation_id):
+            return await super().retrieve_full_tracker(conversation_id)
+        known = self._private.get(conversation_id)
+        return tracker_of(conversation_id, known, self.domain) if known else None
 
     async def erase(self, conversation_id: str) -> int:
         """Delete all that is kept of a conversation; return how many events there were."""
         if not is_private(conversation_id):
             return await super().erase(conversation_id)
-        tracker = await self._in_memory().retrieve_full_tracker(conversation_id)
-        self._private.store.pop(conversation_id, None)
-        return len(tracker.events) if tracker else 0
-
-    def _in_memory(self) -> InMemoryTrackerStore:
-        self._private.domain = self.domain  # Rasa sets it when the model is loaded
-        return self._private
+        return len(self._private.pop(conversation_id, []))

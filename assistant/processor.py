@@ -1,0 +1,73 @@
+"""One turn of a conversation: Rasa's processor, which answers each message once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rasa.core.channels.channel import UserMessage
+from rasa.core.processor import MessageProcessor
+from rasa.shared.core.events import BotUttered, UserUttered
+from rasa.shared.core.trackers import DialogueStateTracker
+
+from assistant.storage.database import StorageError
+
+
+class TurnNotStoredError(Exception):
+    """The turn was answered and could not be stored.
+
+    Attributes:
+        in_form: whether the answer belongs to a form, which would not know of it in the next turn.
+    """
+
+    def __init__(self, reason: str, in_form: bool) -> None:
+        super().__init__(reason)
+        self.in_form = in_form
+
+
+class TurnProcessor(MessageProcessor):
+    """Rasa's processor with two changes.
+
+    * A message that comes again under its id is not handled again: its answer is sent once more. The
+      caller holds the conversation's lock, so this holds across processes.
+    * Its steps that concern end-to-end training and anonymization, which are not used here, are left
+      out.
+    """
+
+    async def handle_message(self, message: UserMessage) -> list[dict[str, Any]] | None:
+        """Answer a message through its output channel.
+
+        Raises:
+            StorageError: the conversation could not be read; nothing was answered.
+            TurnNotStoredError: the turn was answered and not stored.
+        """
+        tracker = await self.fetch_tracker_and_update_session(
+            message.sender_id, message.output_channel, message.metadata
+        )
+        known = answer_to(tracker, message.message_id)
+        if known is not None:
+            for event in known:
+                await message.output_channel.send_response(message.sender_id, event.message())
+            return None
+        await self._handle_message_with_tracker(message, tracker)
+        tracker = await self.run_action_extract_slots(message.output_channel, tracker)
+        await self._run_prediction_loop(message.output_channel, tracker)
+        try:
+            await self.save_tracker(tracker)
+        except StorageError as error:
+            raise TurnNotStoredError(str(error), tracker.active_loop_name is not None) from error
+        return None
+
+
+def answer_to(
+    tracker: DialogueStateTracker | None, message_id: str | None
+) -> list[BotUttered] | None:
+    """Return what was answered to a message of that id; None if it has not come before."""
+    answer: list[BotUttered] | None = None
+    for event in tracker.events if tracker and message_id else []:
+        if isinstance(event, UserUttered):
+            if answer is not None:
+                break
+            answer = [] if event.message_id == message_id else None
+        elif isinstance(event, BotUttered) and answer is not None:
+            answer.append(event)
+    return answer
