@@ -27,7 +27,6 @@ from pathlib import Path
 import sqlalchemy as sa
 from rasa.shared.core.domain import Domain
 from rasa.shared.core.events import ActionExecuted, BotUttered, SlotSet, UserUttered
-from rasa.shared.core.trackers import DialogueStateTracker
 
 from assistant.storage.tracker_store import ConversationStore
 
@@ -120,7 +119,7 @@ async def _save(store: ConversationStore, number: int, writer: int) -> None:
 
 
 async def _save_one(store: ConversationStore, conversation: str, number: int) -> None:
-    tracker = await store.retrieve(conversation) or DialogueStateTracker(conversation, [])
+    tracker = await store.retrieve(conversation) or store.init_tracker(conversation)
     tracker.update(UserUttered(f"turn {number}", input_channel="webchat"))
     tracker.update(ActionExecuted("utter_answer"))
     tracker.update(BotUttered(f"answer {number}"))

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from tests.postgres import postgres_database, postgres_server
 from tests.receivers import lasting_port
+from tests.redis_server import NoRedisError, redis_server
 
 
 class MissingToolError(Exception):
@@ -46,12 +47,11 @@ def postgres() -> Iterator[tuple[str, Path]]:
 @contextmanager
 def redis() -> Iterator[int]:
     """Provide the port of a Redis that keeps nothing."""
-    port = lasting_port()
-    program = tool("redis-server", "redis-server")
-    with tempfile.TemporaryDirectory() as folder:
-        command = [program, "--port", str(port), "--save", "", "--dir", folder]
-        with _running(command, {}, lambda: _speaks(port, b"PING\r\n")):
+    try:
+        with redis_server(port := lasting_port()):
             yield port
+    except NoRedisError as error:
+        raise MissingToolError(str(error)) from error
 
 
 @contextmanager
