@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import sqlite3
 import statistics
 import time
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from assistant.channels.conversation import converse
+from assistant.safety import advice
 from assistant.safety.advice import advice_for
 from assistant.safety.counter import RedFlagCounter
 from assistant.safety.detector import LEVELS, RedFlagDetector, SafetyRulesError, load_detector
@@ -373,6 +375,20 @@ def test_the_advice_needs_no_model() -> None:
     assert response is not None
     assert "988" in response["text"]
     assert advice_for("what is sciatica") is None
+
+def test_the_advice_comes_though_the_office_file_broke_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office = tmp_path / "office.yml"
+    shutil.copy(PROJECT / "office.yml", office)
+    monkeypatch.setenv("OFFICE_FILE", str(office))
+    advice._book.cache_clear()
+    try:
+        assert advice_for("hello") is None  # the self-test's questions are the first texts
+        office.write_text("phone: [unclosed")
+        assert advice_for("i want to die") is not None
+    finally:
+        advice._book.cache_clear()
 
 
 # Records.
