@@ -122,7 +122,8 @@ def _cut(trial: Trial, asked: str, *markers: bytes, reply_is_lost: bool = False)
         denied = "does not have it" in sight.words and trial.requests_of(booking.visitor)
         trial.must(not denied, "the visitor was told that the office lacks what it has")
         trial.must(wire.tripped.is_set(), "the connection was not cut, so nothing was tested")
-        trial.note("the booking's next step", booking.step())
+        if not booking.number:
+            trial.note("the booking's next step", booking.step())
         trial.red_flag(trial.visitor())
     finally:
         wire.restore()
