@@ -376,6 +376,7 @@ def test_the_advice_needs_no_model() -> None:
     assert "988" in response["text"]
     assert advice_for("what is sciatica") is None
 
+
 def test_the_advice_comes_though_the_office_file_broke_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -389,6 +390,23 @@ def test_the_advice_comes_though_the_office_file_broke_meanwhile(
         assert advice_for("i want to die") is not None
     finally:
         advice._book.cache_clear()
+
+
+def test_rules_that_break_while_the_server_runs_stay_in_use(tmp_path: Path) -> None:
+    rules = tmp_path / "data" / "safety" / "red_flags.yml"
+    rules.parent.mkdir(parents=True)
+    good = (PROJECT / "data" / "safety" / "red_flags.yml").read_bytes()
+    with pytest.raises(SafetyRulesError, match="cannot be read"):
+        load_detector(tmp_path)
+    rules.write_bytes(good)
+    detector = load_detector(tmp_path)
+    for broken in (b"groups: [unclosed", b"", b"red_flags: 5"):
+        rules.write_bytes(broken)
+        assert load_detector(tmp_path) is detector
+    rules.unlink()
+    assert load_detector(tmp_path) is detector
+    rules.write_bytes(good)
+    assert load_detector(tmp_path).scan("i want to die") is not None
 
 
 # Records.
