@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.faults import place as places
 from tests.faults.place import Place
-from tests.faults.report import Outcome, write_report
+from tests.faults.report import Outcome, keep, write_report
 from tests.faults.services import MissingToolError
 from tests.faults.stages import FAULTS
 from tests.faults.trial import Fault, Trial
@@ -78,7 +78,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="tests.faults", description=__doc__)
     parser.add_argument("--list", action="store_true", help="name the faults and stop")
     parser.add_argument("--only", action="append", metavar="NAME", help="stage these alone")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write the table there")
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", help="write the table of the last outcomes there"
+    )
     arguments = parser.parse_args()
     if arguments.list:
         for fault in FAULTS:
@@ -96,11 +98,12 @@ def main() -> None:
                 continue
             outcome = stage(fault, opened)
             outcomes.append(outcome)
+            keep(outcome)
             print(outcome, flush=True)
     finally:
         opened.close()
     if arguments.report:
-        write_report(arguments.report, outcomes)
+        write_report(arguments.report, FAULTS)
     failed = [outcome for outcome in outcomes if outcome.problems]
     staged = [outcome for outcome in outcomes if not outcome.not_staged]
     print(f"{len(staged)} faults staged, {len(failed)} with problems.")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.conftest import PROJECT
 from tests.faults.trial import Fault
+
+_RESULTS = PROJECT / "results" / "faults"
 
 _HEAD = """# What breaks, and what the visitor sees
 
@@ -57,21 +61,33 @@ class Outcome:
         return "\n".join(lines)
 
 
-def write_report(path: Path, outcomes: list[Outcome]) -> None:
-    """Write the table."""
+def keep(outcome: Outcome) -> None:
+    """Keep an outcome for the report, in place of the one before."""
+    _RESULTS.mkdir(parents=True, exist_ok=True)
+    values = {name: value for name, value in vars(outcome).items() if name != "fault"}
+    (_RESULTS / f"{outcome.fault.name}.json").write_text(json.dumps(values, indent=1))
+
+
+def write_report(path: Path, faults: list[Fault]) -> None:
+    """Write the table of the last outcome of each fault."""
+    outcomes = []
+    for fault in faults:
+        kept = _RESULTS / f"{fault.name}.json"
+        if kept.exists():
+            outcomes.append(Outcome(fault, **json.loads(kept.read_text())))
     good = sum(outcome.verdict == "as promised" for outcome in outcomes)
     lines = [
-        f"{len(outcomes)} faults; {good} went as promised.",
+        f"{len(outcomes)} faults were staged; {good} went as promised.",
         "",
         "| fault | what was done | what the visitor saw | how it recovered |",
         "|---|---|---|---|",
     ]
     for outcome in outcomes:
         if outcome.problems:
-            end = "**Not as promised:** " + "; ".join(outcome.problems)
+            end = "**Not as promised:** " + "; ".join(outcome.problems[:3])
         else:
             end = outcome.recovered or f"not staged: {outcome.not_staged}"
-        cells = (outcome.fault.name, outcome.fault.done, "<br>".join(outcome.seen), end)
+        cells = (outcome.fault.name, outcome.fault.done, "<br>".join(outcome.seen[:6]), end)
         lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
     path.write_text(_HEAD + "\n".join(lines) + "\n", encoding="utf-8")
 
