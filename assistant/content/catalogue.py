@@ -132,7 +132,11 @@ class LiveCatalogue:
             if now - self._checked < self._check_every:
                 return self._catalogue
             self._checked = now
-            stamp = self._look()
+            try:
+                stamp = self._look()
+            except OSError as error:  # no descriptor is left, or the folder is away for a moment
+                _log_error(ContentError(str(error)))
+                return self._catalogue
             if stamp != self._stamp:
                 self._stamp = stamp
                 try:
