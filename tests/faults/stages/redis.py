@@ -12,16 +12,16 @@ from tests.faults.trial import Trial, fault
 from tests.faults.visitor import QUESTION
 
 
-def _lock_is(trial: Trial, state: str, within: float = 30.0) -> None:
+def _order_is_shared(trial: Trial, expected: bool, within: float = 30.0) -> None:
+    """Wait until `/health/ready` says whether processes wait for each other."""
     deadline = time.monotonic() + within
     found = None
     while time.monotonic() < deadline:
-        body = httpx.get(f"{trial.place.url}/health/ready", timeout=20).json()
-        found = body.get("checks", {}).get("lock")
-        if found == state:
+        found = httpx.get(f"{trial.place.url}/health/ready", timeout=20).json()["shared_order"]
+        if found == expected:
             return
         time.sleep(0.2)  # between looks; the deadline decides
-    trial.must(False, f"/health/ready shows the lock as {found!r}, not {state!r}")
+    trial.must(False, f"/health/ready says that the order is shared: {found}")
 
 
 @fault(
@@ -34,10 +34,10 @@ def redis_away(trial: Trial) -> None:
     wire.refuse()
     try:
         trial.endure(booking, 20.0)
-        _lock_is(trial, "degraded")
+        _order_is_shared(trial, False)
     finally:
         wire.restore()
-    _lock_is(trial, "ok")
+    _order_is_shared(trial, True)
     trial.recover()
 
 
@@ -49,11 +49,11 @@ def redis_hangs(trial: Trial) -> None:
     wire.hang()
     try:
         trial.endure(booking, 20.0)
-        _lock_is(trial, "degraded")
+        _order_is_shared(trial, False)
     finally:
         wire.reset()
         wire.restore()
-    _lock_is(trial, "ok")
+    _order_is_shared(trial, True)
     trial.recover()
 
 
@@ -67,7 +67,7 @@ def redis_slow(trial: Trial) -> None:
         trial.endure(booking, 10.0)
     finally:
         wire.restore()
-    _lock_is(trial, "ok")
+    _order_is_shared(trial, True)
     trial.recover()
 
 
@@ -84,7 +84,7 @@ def redis_connections_reset(trial: Trial) -> None:
     wire.reset()
     trial.note("the booking", booking.step())
     trial.red_flag(trial.visitor())
-    _lock_is(trial, "ok")
+    _order_is_shared(trial, True)
     trial.recover()
 
 
@@ -131,5 +131,5 @@ def redis_full(trial: Trial) -> None:
         trial.endure(booking, 5.0)
     finally:
         client.config_set("maxmemory", "0")
-    _lock_is(trial, "ok")
+    _order_is_shared(trial, True)
     trial.recover()
