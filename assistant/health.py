@@ -101,7 +101,7 @@ async def _take_lock(locks: Any) -> None:
 async def _answers(name: str, check: Awaitable[None]) -> bool:
     try:
         await asyncio.wait_for(check, _SECONDS)
-    except (StorageError, asyncio.TimeoutError) as error:
-        logger.error("The %s does not answer. %s", name, error)
+    except Exception as error:  # whatever it is, the answer is "no"
+        logger.error("The %s does not answer: %s %s", name, type(error).__name__, error)
         return False
     return True

@@ -15,7 +15,10 @@ import phonenumbers
 # library's lock held, and whatever is redacted next, such as a line of the log, waits for ever.
 phonenumbers.PhoneMetadata.load_all()
 
-_EMAIL = re.compile(r"[^\s,;:<>()\"'\[\]{}]+@[^\s,;<>()\"'\[\]{}]+\.[^\W\d]\w+")
+# It starts only where a word does: else "a@a@a@..." takes seconds, and every visitor waits.
+_EMAIL = re.compile(
+    r"(?<![^\s,;:<>()\"'\[\]{}])[^\s,;:<>()\"'\[\]{}]+@[^\s,;<>()\"'\[\]{}]+\.[^\W\d]\w+"
+)
 _SPELLED_EMAIL = re.compile(
     r"\b[\w.+-]+ (?:at|\(at\)|\[at\]) [\w-]+(?: dot |\.)\w{2,}\b", re.IGNORECASE
 )

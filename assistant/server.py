@@ -38,6 +38,12 @@ from assistant.storage.sole_process import claim
 
 logger = logging.getLogger(__name__)
 
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 _LAST_WORDS = 1.0  # seconds
 _LARGEST_REQUEST = 262_144  # bytes, for any channel; the web chat itself takes far less
 
@@ -121,6 +127,12 @@ def build_app(settings: Settings, model: Path) -> Sanic:
             response.headers["Access-Control-Max-Age"] = "7200"
 
     @app.on_response
+    async def keep_safe(request: Request, response: HTTPResponse) -> None:
+        # Whatever a route says of itself stands; these are for the rest: errors, redirects, health.
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
+
+    @app.on_response
     async def close_when_stopping(request: Request, response: HTTPResponse) -> None:
         if turns().are_over and request.stream is not None:
             request.stream.keep_alive = False
@@ -132,14 +144,18 @@ def build_app(settings: Settings, model: Path) -> Sanic:
         await self_test(agent, golden_questions(settings.folder))
         app.ctx.agent = agent
 
-    app.register_listener(partial(_start_background, settings), "after_server_start")
+    url = settings.event_stream_url
+    stream = EventStream(engine, url) if url else None
+    app.register_listener(partial(_start_background, settings, stream), "after_server_start")
     # Sanic calls these in reverse: first the turns end, then what runs beside them.
     app.register_listener(_stop_background, "before_server_stop")
     app.register_listener(partial(_finish_turns, settings.drain_seconds), "before_server_stop")
     return app
 
 
-async def _start_background(settings: Settings, app: Sanic, loop: AbstractEventLoop) -> None:
+async def _start_background(
+    settings: Settings, stream: EventStream | None, app: Sanic, loop: AbstractEventLoop
+) -> None:
     """Start what runs beside the conversations: delivery to the office, and the purge."""
     engine = engine_for(settings.database_url)
     cipher = Cipher(settings.contact_keys)
@@ -156,8 +172,8 @@ async def _start_background(settings: Settings, app: Sanic, loop: AbstractEventL
         worker.run(),
         purge_regularly(PersonalData(engine, cipher), Retention.of(settings)),
     ]
-    if settings.event_stream_url:
-        work.append(EventStream(engine, settings.event_stream_url).run())
+    if stream is not None:
+        work.append(stream.run())
     app.ctx.background = [asyncio.create_task(task) for task in work]
 
 

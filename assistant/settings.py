@@ -14,6 +14,16 @@ from urllib.parse import unquote, urlsplit
 
 from email_validator import EmailNotValidError, validate_email
 
+_PLACEHOLDER = re.compile(
+    r"change.?(?:me|it|this)|replace|placeholder|example|\.\.\.|<\w[^<>]*>|\$\{"
+    r"|your.?(?:own|secret|key|password|token)|insert.?here",
+    re.IGNORECASE,
+)
+"""What examples hold in place of a secret. No random value in base64 or hexadecimal looks like it."""
+
+_WELL_KNOWN = frozenset({"admin", "guest", "password", "postgres", "root", "secret", "test"})
+"""Passwords that services are installed with."""
+
 SECRETS = (
     "ACTION_SECRET",
     "AMQP_URL",
@@ -174,10 +184,10 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         secret=_secret(env, production, folder),
         origins=_origins(env.get("WEBCHAT_ORIGINS", "")),
         proxies=_whole(env, "TRUSTED_PROXIES", 0, 0, 10),
-        database_url=env.get("DATABASE_URL") or f"sqlite:///{folder / 'var' / 'assistant.db'}",
+        database_url=_database_url(env, production, folder),
         database_wait_seconds=_number(env, "DATABASE_WAIT_SECONDS", 60.0, 0.0, 3600.0),
-        redis_url=_address(env, "REDIS_URL", ("redis", "rediss", "unix")),
-        event_stream_url=_address(env, "AMQP_URL", ("amqp", "amqps")),
+        redis_url=_address(env, production, "REDIS_URL", ("redis", "rediss", "unix")),
+        event_stream_url=_address(env, production, "AMQP_URL", ("amqp", "amqps")),
         metrics_token=_token(env, "METRICS_TOKEN"),
         log_format=log_format,
         drain_seconds=_number(env, "DRAIN_SECONDS", 20.0, 0.0, 600.0),
@@ -205,6 +215,36 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     )
 
 
+def refuse_placeholder(name: str, value: str) -> None:
+    """Refuse a secret that was copied from an example or that everybody knows.
+
+    Args:
+        name: the setting.
+        value: its secret; "" passes, whether it may be empty is another question.
+
+    Raises:
+        SettingError: it is no secret. The message does not show it.
+    """
+    if _PLACEHOLDER.search(value) or value.lower() in _WELL_KNOWN:
+        raise SettingError(
+            f"{name} holds an example in place of a secret. Put in one of your own; make one with: "
+            f"python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
+        )
+
+
+def _database_url(env: Mapping[str, str], production: bool, folder: Path) -> str:
+    url = env.get("DATABASE_URL") or f"sqlite:///{folder / 'var' / 'assistant.db'}"
+    # SQLAlchemy's own message on an address that it cannot read shows the password in it.
+    if not re.match(r"(?:sqlite|postgresql)(?:\+\w+)?://", url):
+        raise SettingError(
+            "DATABASE_URL must begin with postgresql:// or sqlite:///, as in "
+            "postgresql://user:password@host/database."
+        )
+    if production:
+        refuse_placeholder("DATABASE_URL", unquote(urlsplit(url).password or ""))
+    return url
+
+
 def _with_files(env: Mapping[str, str]) -> Mapping[str, str]:
     """Return the variables, with the contents of the files that `NAME_FILE` names.
 
@@ -227,17 +267,20 @@ def _with_files(env: Mapping[str, str]) -> Mapping[str, str]:
 
 def _token(env: Mapping[str, str], name: str) -> str:
     token = env.get(name, "")
+    refuse_placeholder(name, token)
     if token and len(token) < 32:
         raise SettingError(f"{name} is shorter than 32 characters; make a longer one.")
     return token
 
 
-def _address(env: Mapping[str, str], name: str, schemes: Sequence[str]) -> str:
+def _address(env: Mapping[str, str], production: bool, name: str, schemes: Sequence[str]) -> str:
     address = env.get(name, "")
     parts = urlsplit(address)
     if address and (parts.scheme not in schemes or not (parts.hostname or parts.path)):
         shown = " or ".join(f"{scheme}://" for scheme in schemes)
         raise SettingError(f"{name} is not an address; it begins with {shown} and names a server.")
+    if production:
+        refuse_placeholder(name, unquote(parts.password or ""))
     return address
 
 
@@ -258,6 +301,7 @@ def _log_level(env: Mapping[str, str], shape: str) -> str:
 
 def _secret(env: Mapping[str, str], production: bool, folder: Path) -> str:
     secret = env.get("WEBCHAT_SECRET", "")
+    refuse_placeholder("WEBCHAT_SECRET", secret)
     if secret:
         if len(secret) < 32:
             raise SettingError(
@@ -275,6 +319,7 @@ def _secret(env: Mapping[str, str], production: bool, folder: Path) -> str:
 
 def _contact_keys(env: Mapping[str, str], production: bool, folder: Path) -> tuple[str, ...]:
     text = env.get("CONTACT_KEYS", "")
+    refuse_placeholder("CONTACT_KEYS", text)
     how = (
         "make one with: python3 -c 'import base64, os; "
         "print(base64.urlsafe_b64encode(os.urandom(32)).decode())'"
@@ -310,7 +355,12 @@ def _origins(value: str) -> tuple[str, ...]:
     origins = tuple(part.rstrip("/") for part in _listed(value))
     for origin in origins:
         parts = urlsplit(origin)
-        if parts.scheme not in ("http", "https") or not parts.netloc or parts.path:
+        if (
+            parts.scheme not in ("http", "https")
+            or not parts.netloc
+            or parts.path
+            or "*" in origin  # the CORS layer would take it for a pattern
+        ):
             raise SettingError(
                 f"WEBCHAT_ORIGINS holds '{origin}', which is not an origin. Write scheme and host, "
                 f"separated by commas: https://www.example.com,https://example.com"
@@ -355,6 +405,7 @@ def _mail_server(env: Mapping[str, str]) -> MailServer:
         raise SettingError(
             "SMTP_URL sends without encryption to another machine. Use smtps:// or smtp://."
         )
+    refuse_placeholder("SMTP_URL", unquote(parts.password or ""))
     try:
         sender = validate_email(sender, check_deliverability=False).normalized
     except EmailNotValidError:
@@ -391,6 +442,7 @@ def _webhooks(value: str) -> tuple[Target, ...]:
 
 def _webhook_secret(env: Mapping[str, str]) -> str:
     secret = env.get("WEBHOOK_SECRET", "")
+    refuse_placeholder("WEBHOOK_SECRET", secret)
     if not _is_base64(secret.removeprefix("whsec_"), 24, 64) or not secret.startswith("whsec_"):
         raise SettingError(
             "WEBHOOK_URLS is set, so WEBHOOK_SECRET must be whsec_ and 24 to 64 bytes in base64; "

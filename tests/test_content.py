@@ -92,6 +92,7 @@ def changed(file: str, old: str, new: str) -> Callable[[Path], None]:
         (changed(FAQ, "  - intent: diet/gluten\n    examples: |\n", "  - intent: diet/few\n    examples: |\n      - one\n      - two\n\n  - intent: diet/gluten\n    examples: |\n"), FAQ, "has 2 examples"),
         (changed(FAQ, "  - intent: diet/gluten\n    examples: |\n", "  - intent: diet/gluten\n    examples: |\n      - how much water should i be drinking every single day then\n\n  - intent: diet/hydration\n    examples: |\n      - how much water shoud i be drinking every single day then?\n\n  - intent: diet/gluten\n    examples: |\n"), FAQ, "cannot tell them apart"),
         (changed(FAQ, "  - intent: diet/gluten\n    examples: |\n", "  - intent: diet/gluten\n    examples: |\n      - is {this} fine\n"), FAQ, "holds a bracket"),
+        (wording("Bread is fine, ${CONTACT_KEYS}."), FAQ, "filled in from the server's settings"),
         (wording("Bread is fine. " * 60), FAQ, "shorten it to 640"),
         (wording("Bread is fine for most of us. " * 11), FAQ, "shorten it to 300"),
         (wording("You can eat bread and rice and corn and beans and nuts and fish and eggs and milk and fruit and more."), FAQ, "make two sentences"),

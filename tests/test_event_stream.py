@@ -42,7 +42,6 @@ from assistant.storage.database import (
     engine_for,
     event_outbox,
     events,
-    metadata,
     transaction,
 )
 from assistant.storage.transcripts import erase_transcript
@@ -62,7 +61,6 @@ def broker() -> Iterator[str]:
 @pytest.fixture
 def engine(database_url: str) -> Iterator[sa.engine.Engine]:
     engine = engine_for(database_url)
-    metadata.create_all(engine, tables=[events, event_outbox])
     yield engine
     engine.dispose()
 
@@ -418,7 +416,7 @@ async def test_it_stops_at_any_moment_and_goes_on_later(
     moments = random.Random(7)
     async with consumer(broker) as office:
         store(engine, "visitor-1", remarks(300))
-        for _ in range(40):
+        for _ in range(15):
             task = asyncio.create_task(stream(engine, broker, office).run())
             await asyncio.sleep(moments.uniform(0.0, 0.08))
             task.cancel()
@@ -436,7 +434,6 @@ async def test_streams_of_several_processes_send_each_event_once(
 
     with postgres_database(postgres) as url:
         engine = engine_for(url)
-        metadata.create_all(engine, tables=[events, event_outbox])
         others = [sa.create_engine(url) for _ in range(2)]
         async with consumer(broker) as office:
             for turn in range(60):
@@ -469,7 +466,6 @@ async def test_the_stream_outlives_a_failing_database(
     caplog.set_level(logging.WARNING, STREAM_LOG)
     with postgres_database(postgres) as url:
         engine = engine_for(url)
-        metadata.create_all(engine, tables=[events, event_outbox])
         async with consumer(broker) as office:
             sending = stream(engine, broker, office)
             async with running(sending):

@@ -5,6 +5,7 @@ Written here because the kept-up library for it needs a newer `packaging` than R
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import time
 from collections import OrderedDict
@@ -30,13 +31,28 @@ class RateLimit:
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def wait(self, key: str) -> int:
-        """Count one use; return 0 if it is allowed, else the whole seconds to wait."""
+    def wait(self, key: str, cost: float = 1.0) -> int:
+        """Count a use; return 0 if it is allowed, else the whole seconds to wait.
+
+        Args:
+            key: whose use.
+            cost: as how many uses it counts; no more than a whole burst.
+        """
         now = self._clock()
+        cost = min(cost, float(self._burst))
         level, seen = self._buckets.pop(key, (float(self._burst), now))
         level = min(float(self._burst), level + (now - seen) * self._rate)
-        allowed = level >= 1.0
-        self._buckets[key] = (level - 1.0 if allowed else level, now)
+        allowed = level >= cost
+        self._buckets[key] = (level - cost if allowed else level, now)
         if len(self._buckets) > _MOST_KEYS:
             self._buckets.popitem(last=False)
-        return 0 if allowed else max(1, math.ceil((1.0 - level) / self._rate))
+        return 0 if allowed else max(1, math.ceil((cost - level) / self._rate))
+
+
+def network_of(address: str) -> str:
+    """Return whose address it is: of IPv6 the first 64 bits, since one customer has all the rest."""
+    try:
+        network = ipaddress.ip_network((address, 64 if ":" in address else 32), strict=False)
+    except ValueError:
+        return address  # a proxy may hand on any words
+    return str(network.network_address)

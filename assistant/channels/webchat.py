@@ -24,7 +24,7 @@ from sanic.response import HTTPResponse, raw, redirect
 from assistant.channels.conversation import Message, as_messages, converse
 from assistant.channels.message_text import LONGEST_MESSAGE, UnreadableTextError, clean
 from assistant.channels.page_files import page_file
-from assistant.channels.rate_limit import RateLimit
+from assistant.channels.rate_limit import RateLimit, network_of
 from assistant.channels.sent_messages import SentMessages, is_message_id
 from assistant.channels.sessions import InvalidSession, Session, SessionSigner
 from assistant.channels.turns import turns
@@ -254,7 +254,9 @@ class WebChat(InputChannel):
                 "This site may not use the chat. Its operator can allow it with WEBCHAT_ORIGINS.",
             )
         behind_proxy = self._settings.proxies > 0 and request.remote_addr
-        wait = self._per_address.wait(behind_proxy or request.ip)
+        # A red flag is looked for in all of a body, before anything else: long ones count for more.
+        cost = 1.0 + len(request.body) // 1000
+        wait = self._per_address.wait(network_of(behind_proxy or request.ip), cost)
         if wait:
             raise _too_fast(wait)
 

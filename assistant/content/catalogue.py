@@ -17,6 +17,12 @@ from typing import Any
 from ruamel.yaml import YAML
 
 UTTER = "utter_"
+FILLED_IN = "${"
+"""Rasa has every YAML reader of the process put a variable of the environment in such a place."""
+NOT_FILLED_IN = (
+    f"'{FILLED_IN}', which would be filled in from the server's settings, its secrets included. "
+    f"Write it without the bracket."
+)
 
 
 @dataclass(frozen=True)
@@ -158,9 +164,13 @@ def _log_error(error: ContentError) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document = YAML(typ="safe", pure=False).load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ContentError(f"{path} cannot be read: {error.strerror}.") from error
+    if FILLED_IN in text:
+        raise ContentError(f"{path.name} holds {NOT_FILLED_IN}")
+    try:
+        document = YAML(typ="safe", pure=False).load(text)
     except Exception as error:  # ruamel's parser errors share no base class across versions
         raise ContentError(f"{path.name} is not readable as YAML: {error}") from error
     if not isinstance(document, dict):

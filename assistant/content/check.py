@@ -21,6 +21,8 @@ from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.nodes import MappingNode
 
 from assistant.content.catalogue import (
+    FILLED_IN,
+    NOT_FILLED_IN,
     UTTER,
     Answer,
     Catalogue,
@@ -151,7 +153,12 @@ def _unreadable(project: Path) -> Iterator[Problem]:
     files = [*example_files(project), project / "domain.yml", project / "data" / "sources.yml"]
     for path in files:
         try:
-            YAML(typ="safe", pure=False).load(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            if FILLED_IN in text:
+                number = text[: text.index(FILLED_IN)].count("\n") + 1
+                yield Problem(_name(project, path), number, f"holds {NOT_FILLED_IN}")
+                continue
+            YAML(typ="safe", pure=False).load(text)
         except OSError as error:
             yield Problem(_name(project, path), 1, f"cannot be read ({error.strerror}).")
         except MarkedYAMLError as error:

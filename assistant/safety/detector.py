@@ -13,9 +13,11 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from cachetools import LRUCache, cachedmethod
 from rapidfuzz.distance import OSA
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -44,6 +46,7 @@ _TYPO_FROM = 4  # letters from which one typing error is forgiven; the file name
 _BEGINNING_TYPO_FROM = 5  # letters of a beginning from which the rest of the word may be any
 _TWO_TYPOS_FROM = 9  # letters from which two are
 _MOST_REMEMBERED = 20_000  # misspelt words
+_KEPT = 64  # texts, with what was found in them
 
 _APOSTROPHES = re.compile(r"[’‘`´']")  # noqa: RUF001
 _TOKEN = re.compile(r"#?\w+|[.?!;\n]+|,", re.UNICODE)
@@ -275,6 +278,7 @@ class RedFlagDetector:
             self._rule(str(name), entry) for name, entry in document["red_flags"].items()
         )
         self._unclear = self._rule("unclear", document["unclear"])
+        self._found: LRUCache[str, RedFlag | None] = LRUCache(_KEPT)
         self._groups_of: dict[tuple[str, ...], list[str]] = {}
         for name, group in self._groups.items():
             for term in group.terms:
@@ -293,6 +297,8 @@ class RedFlagDetector:
         """
         return {known.name: known.lines[-1][0] for known in self._rules}[rule]
 
+    # One turn asks three times for the same text, and for the one before it.
+    @cachedmethod(attrgetter("_found"))
     def scan(self, text: str) -> RedFlag | None:
         """Return the most urgent red flag of a text, or None.
 
