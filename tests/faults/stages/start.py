@@ -15,7 +15,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from tests.conftest import free_port
+from tests.conftest import PROJECT, free_port
 from tests.faults import place as places
 from tests.faults import services
 from tests.faults.place import Place, engine_of, environment_of, new_folder
@@ -32,7 +32,7 @@ def _stopped(trial: Trial, **environment: str) -> Iterator[Place]:
     with new_folder() as folder:
         home = project_copy(folder)
         (home / "models").unlink()
-        shutil.copytree(places.PROJECT / "models", home / "models")
+        shutil.copytree(PROJECT / "models", home / "models")
         settings = {**environment_of(folder, home), **environment}
         server = ServerProcess(folder, settings)
         trial.place = Place(folder, home, server, engine_of(settings["DATABASE_URL"]))
@@ -267,7 +267,7 @@ def postgresql_down_at_start(trial: Trial) -> None:
     """Start without a database."""
     with _on_postgres(trial, DATABASE_WAIT_SECONDS="10") as wire:
         wire.refuse()
-        _refuses(trial, "database", "10")
+        _refuses(trial, "database", "cannot be used")
         wire.restore()
         _starts(trial, "with PostgreSQL there")
 
