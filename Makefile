@@ -52,6 +52,9 @@ bench: $(READY_DEV) ## measure speed and memory beside the stock Rasa configurat
 fuzz: $(READY_DEV) $(READY_FUZZ) ## send bad input to a server: half an hour (ARGS="--generated 2000")
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
+faults: $(READY_DEV) ## break things around a running server; writes docs/faults.md (ARGS="--only NAME")
+	@$(BIN)/python -m tests.faults $(or $(ARGS),--report docs/faults.md)
+
 widget: ## build the chat widget into the package (needs Node 18 or newer)
 	@cd widget && npm install --silent --no-audit --no-fund && npm run --silent build
 

@@ -46,7 +46,13 @@ class InProcessActions(EndpointConfig):
         """
         call = kwargs["json"]
         try:
-            return await asyncio.wait_for(self._executor.run(call), timeout=self._seconds)
+            return await asyncio.wait_for(self._run(call), timeout=self._seconds)
         except ActionExecutionRejection as rejection:
             body = {"action_name": rejection.action_name, "error": rejection.message}
             raise ClientResponseError(400, "rejected", json_module.dumps(body)) from rejection
+
+    async def _run(self, call: Any) -> Any:
+        try:
+            return await self._executor.run(call)
+        except SystemExit as error:  # some libraries raise it; it would end the whole server
+            raise RuntimeError("The action wanted to end the process.") from error

@@ -11,6 +11,10 @@ from typing import Any
 
 import phonenumbers
 
+# All of it now: read at need, a file that cannot be opened (no descriptor is left) leaves the
+# library's lock held, and whatever is redacted next, such as a line of the log, waits for ever.
+phonenumbers.PhoneMetadata.load_all()
+
 # No part may hold an @, or a thousand of them would take minutes.
 _EMAIL = re.compile(r"(?:[^\s@,;:<>()\"'\[\]{}]+@+)+[^\s@,;<>()\"'\[\]{}]+\.[^\W\d]\w+")
 _SPELLED_EMAIL = re.compile(

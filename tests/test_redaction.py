@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import phonenumbers
 import pytest
 
 from assistant.redaction import redact
@@ -69,3 +70,9 @@ def test_every_event_of_a_form_turn_is_kept_without_its_words() -> None:
     assert [e.text for e in kept if isinstance(e, UserUttered)] == ["[answer: name]", "Skip this"]
     assert kept[3].text == "Thanks, [contact_name]."  # type: ignore[attr-defined]
     assert answer.text == "Ana Lopez", "the conversation itself must stay as it is"
+
+
+def test_nothing_is_read_from_disk_when_a_text_is_redacted() -> None:
+    """A file that cannot be opened would leave the library's lock held for good."""
+    to_load = phonenumbers.PhoneMetadata._region_available.values()
+    assert set(to_load) == {None}

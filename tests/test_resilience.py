@@ -16,11 +16,12 @@ from assistant.storage.database import engine_for
 from tests.conftest import Visitor
 
 
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit])
 def test_a_crash_in_an_action_gets_an_apology(
-    visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+    error: type[BaseException], visitor: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def crash(*args: Any) -> None:
-        raise RuntimeError("broken on purpose")
+        raise error("broken on purpose")
 
     actions = visitor._agent.processor.action_endpoint._executor.actions
     monkeypatch.setitem(actions, "action_repeat", crash)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import statistics
 import time
 from collections import Counter, defaultdict
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from assistant.channels.conversation import converse
+from assistant.safety import advice
 from assistant.safety.advice import advice_for
 from assistant.safety.counter import RedFlagCounter
 from assistant.safety.detector import LEVELS, RedFlagDetector, SafetyRulesError, load_detector
@@ -372,6 +374,38 @@ def test_the_advice_needs_no_model() -> None:
     assert response is not None
     assert "988" in response["text"]
     assert advice_for("what is sciatica") is None
+
+
+def test_the_advice_comes_though_the_office_file_broke_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office = tmp_path / "office.yml"
+    shutil.copy(PROJECT / "office.yml", office)
+    monkeypatch.setenv("OFFICE_FILE", str(office))
+    advice._book.cache_clear()
+    try:
+        assert advice_for("hello") is None  # the self-test's questions are the first texts
+        office.write_text("phone: [unclosed")
+        assert advice_for("i want to die") is not None
+    finally:
+        advice._book.cache_clear()
+
+
+def test_rules_that_break_while_the_server_runs_stay_in_use(tmp_path: Path) -> None:
+    rules = tmp_path / "data" / "safety" / "red_flags.yml"
+    rules.parent.mkdir(parents=True)
+    good = (PROJECT / "data" / "safety" / "red_flags.yml").read_bytes()
+    with pytest.raises(SafetyRulesError, match="cannot be read"):
+        load_detector(tmp_path)
+    rules.write_bytes(good)
+    detector = load_detector(tmp_path)
+    for broken in (b"groups: [unclosed", b"", b"red_flags: 5"):
+        rules.write_bytes(broken)
+        assert load_detector(tmp_path) is detector
+    rules.unlink()
+    assert load_detector(tmp_path) is detector
+    rules.write_bytes(good)
+    assert load_detector(tmp_path).scan("i want to die") is not None
 
 
 # Records.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,20 +125,24 @@ class LiveCatalogue:
 
     def __init__(self, project: Path, check_every: float = 1.0) -> None:
         self._project = project
-        self._check_every = dt.timedelta(seconds=check_every)
+        self._check_every = check_every
         self._lock = threading.Lock()
         self._stamp = self._look()
         self._catalogue = load_catalogue(project)
-        self._checked = dt.datetime.now()
+        self._checked = time.monotonic()
 
     def current(self) -> Catalogue:
         """Return the content as the files hold it now; the last good one if they are broken."""
-        now = dt.datetime.now()
+        now = time.monotonic()  # a clock that is set back must not stop the looking
         with self._lock:
             if now - self._checked < self._check_every:
                 return self._catalogue
             self._checked = now
-            stamp = self._look()
+            try:
+                stamp = self._look()
+            except OSError as error:  # no descriptor is left, or the folder is away for a moment
+                _log_error(ContentError(str(error)))
+                return self._catalogue
             if stamp != self._stamp:
                 self._stamp = stamp
                 try:

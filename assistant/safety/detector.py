@@ -7,6 +7,7 @@ supposes is no red flag. docs/safety.md tells clinicians what it looks for and w
 
 from __future__ import annotations
 
+import logging
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -19,8 +20,11 @@ from typing import Any
 from cachetools import LRUCache, cachedmethod
 from rapidfuzz.distance import OSA
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from assistant.understanding.vocabulary import common_words
+
+logger = logging.getLogger(__name__)
 
 LEVELS = ("soon", "today", "emergency_room", "crisis", "emergency_911")
 """From the mildest to the most urgent; the most urgent one that is found wins."""
@@ -536,20 +540,42 @@ class RedFlagDetector:
 def load_detector(project: Path) -> RedFlagDetector:
     """Return the detector for a project's rules; read again only when the file changed.
 
+    If the file breaks, or is gone for a while, the rules before it stay in use.
+
     Raises:
-        SafetyRulesError: the file cannot be used.
+        SafetyRulesError: the file cannot be used and never could.
     """
     path = project / _FILE
-    return _load(path, path.stat().st_mtime_ns)
+    try:
+        modified = path.stat().st_mtime_ns
+    except OSError:
+        modified = 0
+    found = _load(path, modified)
+    if isinstance(found, RedFlagDetector):
+        _in_use[path] = found
+    elif path not in _in_use:
+        raise SafetyRulesError(str(found))
+    return _in_use[path]
+
+
+_in_use: dict[Path, RedFlagDetector] = {}
 
 
 @lru_cache(maxsize=2)
-def _load(path: Path, _modified: int) -> RedFlagDetector:
-    document = YAML(typ="safe", pure=False).load(path.read_text(encoding="utf-8"))
+def _load(path: Path, _modified: int) -> RedFlagDetector | SafetyRulesError:
+    """Return what the file describes, or why it cannot: said once, not with every message."""
     try:
+        document = YAML(typ="safe", pure=False).load(path.read_text(encoding="utf-8"))
         return RedFlagDetector(document, common_words())
+    except SafetyRulesError as error:
+        problem = error
+    except (OSError, ValueError, YAMLError) as error:
+        problem = SafetyRulesError(f"{path} cannot be read: {error}")
     except (KeyError, TypeError, AttributeError) as error:
-        raise SafetyRulesError(f"{path}: a part is missing or misshapen: {error}") from error
+        problem = SafetyRulesError(f"{path}: a part is missing or misshapen: {error}")
+    if path in _in_use:
+        logger.error("Keeping the red flags as they were: %s", problem)
+    return problem
 
 
 def _split(lines: Iterable[str]) -> list[str]:
