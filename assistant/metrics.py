@@ -32,7 +32,7 @@ FAILURES = ("timeout", "storage", "error")
 """Why a message got an apology, or its advice alone, instead of an answer."""
 
 REFUSALS = (
-    "internal", "invalid_session", "malformed", "method_not_allowed", "not_found", "not_ready",
+    "busy", "internal", "invalid_session", "malformed", "method_not_allowed", "not_found", "not_ready",
     "origin_not_allowed", "postback_not_offered", "private_chat", "refused", "storage",
     "text_too_long", "timeout", "too_fast", "too_large",
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rasa.core.actions.action import Action, ActionExecutionRejection
 from rasa.core.channels.channel import UserMessage
 from rasa.core.processor import MessageProcessor
 from rasa.shared.core.events import BotUttered, UserUttered
@@ -24,9 +25,15 @@ class TurnNotStoredError(Exception):
         self.in_form = in_form
 
 
-class TurnProcessor(MessageProcessor):
-    """Rasa's processor with two changes.
+class ActionFailedError(Exception):
+    """An action failed, so the turn is not stored: the conversation stands where it was before."""
 
+
+class TurnProcessor(MessageProcessor):
+    """Rasa's processor with three changes.
+
+    * When an action fails, Rasa goes on as if it had done nothing, so that a form may be over whose
+      request was never confirmed. Here the turn ends and is not stored; the visitor may try again.
     * A message that comes again under its id is not handled again: its answer is sent once more. The
       caller holds the conversation's lock, so this holds across processes.
     * Its steps that concern end-to-end training and anonymization, which are not used here, are left
@@ -38,6 +45,7 @@ class TurnProcessor(MessageProcessor):
 
         Raises:
             StorageError: the conversation could not be read; nothing was answered.
+            ActionFailedError: what was answered so far stands, but the turn is not stored.
             TurnNotStoredError: the turn was answered and not stored.
         """
         tracker = await self.fetch_tracker_and_update_session(
@@ -56,6 +64,33 @@ class TurnProcessor(MessageProcessor):
         except StorageError as error:
             raise TurnNotStoredError(str(error), tracker.active_loop_name is not None) from error
         return None
+
+    async def _run_action(self, action: Action, *arguments: Any, **named: Any) -> bool:
+        watched = _WatchedAction(action)
+        goes_on = await super()._run_action(watched, *arguments, **named)
+        if watched.error is not None:
+            raise ActionFailedError(f"The action {action.name()} failed.") from watched.error
+        return bool(goes_on)
+
+
+class _WatchedAction:
+    """An action whose error is kept, since Rasa only logs it."""
+
+    def __init__(self, action: Action) -> None:
+        self._action = action
+        self.error: Exception | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._action, name)
+
+    async def run(self, *arguments: Any, **named: Any) -> Any:
+        try:
+            return await self._action.run(*arguments, **named)
+        except ActionExecutionRejection:  # it declines; that is no error
+            raise
+        except Exception as error:
+            self.error = error
+            raise
 
 
 def answer_to(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rasa.shared.core.events import UserUttered
 
 from assistant.channels.conversation import TROUBLE, converse
 from assistant.channels.rate_limit import RateLimit
 from assistant.channels.sessions import InvalidSession, SessionSigner
-from assistant.storage.database import engine_for
+from assistant.channels.turns import TooManyTurnsError, Turns
+from assistant.storage.database import StorageError, engine_for, in_thread
 from tests.conftest import Visitor
 
 
@@ -28,6 +31,12 @@ def test_a_crash_in_an_action_gets_an_apology(
     (message,) = visitor.say("can you repeat that please")
     assert message["text"] == TROUBLE
     assert visitor.topics("what is sciatica") == ["symptoms/what_is_sciatica"]
+    # Rasa would go on as if the action had done nothing, and a form might be over without a word.
+    tracker = visitor._loop.run_until_complete(
+        visitor._agent.tracker_store.retrieve(visitor.conversation_id)
+    )
+    said = [event.text for event in tracker.events if isinstance(event, UserUttered)]
+    assert said == ["what is sciatica"]
 
 
 async def _never_answers(message: Any) -> None:
@@ -48,6 +57,53 @@ def test_silence_slowness_and_errors_get_an_apology(handler: Any) -> None:
     messages = asyncio.run(converse(handler, "someone", "hello", seconds=0.2))
     assert [message["text"] for message in messages] == [TROUBLE]
     assert time.monotonic() - started < 5
+
+
+async def _answers_and_stores_slowly(message: Any) -> None:
+    await message.output_channel.send_response("someone", {"text": "An answer."})
+    await asyncio.sleep(0.5)
+
+
+async def _answers_and_never_ends(message: Any) -> None:
+    await message.output_channel.send_response("someone", {"text": "An answer."})
+    await asyncio.sleep(60)
+
+
+def test_an_answer_that_is_being_stored_gets_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given up at once, it would be shown and not be there in the next turn."""
+    (message,) = asyncio.run(converse(_answers_and_stores_slowly, "someone", "hello", seconds=0.1))
+    assert message["text"] == "An answer."
+    monkeypatch.setattr("assistant.channels.conversation._STORING_SECONDS", 0.1)
+    (message,) = asyncio.run(converse(_answers_and_never_ends, "someone", "hello", seconds=0.1))
+    assert message["text"] == TROUBLE
+
+
+async def test_no_more_turns_are_taken_than_can_be_finished() -> None:
+    turns = Turns(at_once=1, most=2)
+    order: list[str] = []
+
+    async def one(name: str) -> None:
+        async with turns.one():
+            order.append(f"{name} begins")
+            await asyncio.sleep(0.01)
+            order.append(f"{name} ends")
+
+    tasks = [asyncio.create_task(one(name)) for name in ("first", "second")]
+    await asyncio.sleep(0)
+    assert turns.count == 2
+    with pytest.raises(TooManyTurnsError):
+        await one("third")
+    await asyncio.gather(*tasks)
+    assert order == ["first begins", "first ends", "second begins", "second ends"]
+    assert await turns.end(1) == 0
+
+
+async def test_a_database_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("assistant.storage.database._PATIENCE", 0.1)
+    go_on = threading.Event()
+    with pytest.raises(StorageError, match="did not answer"):
+        await in_thread(go_on.wait, 30)
+    go_on.set()
 
 
 def test_a_question_without_an_answer_is_admitted(visitor: Visitor) -> None:

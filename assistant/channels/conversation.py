@@ -15,7 +15,7 @@ from rasa.core.channels.channel import OutputChannel, UserMessage
 
 from assistant.logs import keep_out_of_logs
 from assistant.metrics import process_metrics
-from assistant.processor import TurnNotStoredError
+from assistant.processor import ActionFailedError, TurnNotStoredError
 from assistant.safety.advice import advice_for
 from assistant.storage.database import StorageError
 from assistant.storage.kept_events import STORED_TEXT
@@ -30,6 +30,7 @@ TROUBLE = (
     "contact the office. In an emergency, call 911."
 )
 _ADVICE_SECONDS = 3.0
+_STORING_SECONDS = 5.0  # more for a turn that is answered and being stored
 EMPTY = "I got an empty message. Please type your question."
 
 
@@ -127,12 +128,16 @@ async def _reply(
     if advice:  # it is known already, so nothing may keep the visitor waiting for it
         seconds = min(seconds, _ADVICE_SECONDS)
     try:
-        await asyncio.wait_for(handle(message), timeout=seconds)
+        await _within(seconds, handle(message), replies)
         if not replies.messages:
             process_metrics().empty_reply(CollectedReplies.name())
     except asyncio.TimeoutError:
         process_metrics().failed("timeout")
         logger.error("No answer within %s seconds.", seconds)
+        replies.messages.clear()  # nobody knows whether it is stored, and the next turn builds on it
+    except ActionFailedError as error:
+        process_metrics().failed("error")
+        logger.error("%s The turn is not stored.", error)
     except TurnNotStoredError as error:
         process_metrics().failed("storage")
         # The answer is right all the same, unless the next turn would build on it.
@@ -150,3 +155,22 @@ async def _reply(
         # Whatever else was said or failed: the advice is what counts.
         return as_messages(advice)
     return replies.messages or notice(TROUBLE)
+
+
+async def _within(seconds: float, turn: Awaitable[Any], replies: CollectedReplies) -> None:
+    """Wait for a turn, and longer for one that only has to be stored; then give it up.
+
+    Raises:
+        asyncio.TimeoutError: it took too long.
+    """
+    task = asyncio.ensure_future(turn)
+    try:
+        # Not wait_for: on Python 3.10 it may lose a cancellation.
+        await asyncio.wait({task}, timeout=seconds)
+        if not task.done() and replies.messages:
+            await asyncio.wait({task}, timeout=_STORING_SECONDS)
+        if not task.done():
+            raise asyncio.TimeoutError
+        task.result()
+    finally:
+        task.cancel()

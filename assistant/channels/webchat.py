@@ -6,6 +6,7 @@ sends chooses the conversation, the channel or an intent.
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import json
 import logging
@@ -18,6 +19,7 @@ from rasa.core.channels.channel import InputChannel, UserMessage
 from rasa.shared.core.events import BotUttered, UserUttered
 from rasa.shared.core.trackers import DialogueStateTracker
 from sanic import Blueprint
+from sanic.exceptions import ServiceUnavailable
 from sanic.request import Request
 from sanic.response import HTTPResponse, raw, redirect
 
@@ -27,7 +29,7 @@ from assistant.channels.page_files import page_file
 from assistant.channels.rate_limit import RateLimit, network_of
 from assistant.channels.sent_messages import SentMessages, is_message_id
 from assistant.channels.sessions import InvalidSession, Session, SessionSigner
-from assistant.channels.turns import turns
+from assistant.channels.turns import TooManyTurnsError, turns
 from assistant.contact.desk import contact_desk
 from assistant.metrics import process_metrics
 from assistant.processor import answer_to
@@ -48,6 +50,7 @@ from assistant.storage.private_conversations import is_private
 logger = logging.getLogger(__name__)
 
 LARGEST_BODY = 16_384  # bytes
+_ADVICE_SECONDS = 4.0  # after that, advice on a red flag is given whatever else hangs
 _MOST_ENDED = 20_000  # private sessions that were ended and whose tokens have time left
 
 FEEDBACK_REASONS = ("not_my_question", "unclear", "wrong", "too_long")
@@ -128,7 +131,9 @@ class WebChat(InputChannel):
         @blueprint.exception(Exception)
         async def fail(request: Request, error: Exception) -> HTTPResponse:
             status = getattr(error, "status_code", 500)
-            if status >= 500:
+            if isinstance(error, ServiceUnavailable):  # so Sanic says that the browser hung up
+                logger.info("A browser did not wait for its answer.")
+            elif status >= 500:
                 logger.error("A web chat request failed.", exc_info=error)
             refusal = failure(status)
             process_metrics().refused(self.name(), refusal.code)
@@ -165,8 +170,9 @@ class WebChat(InputChannel):
             self._admit(request)
             body = _body(request)
             advice = _advice(body)
+            answer = self._answer(request, body, on_new_message)
             try:
-                messages = await self._answer(request, body, on_new_message)
+                messages = await (asyncio.wait_for(answer, _ADVICE_SECONDS) if advice else answer)
             except Exception as error:
                 # No model, no database, too long, too fast ...: the advice is given all the same.
                 if not advice:
@@ -225,14 +231,17 @@ class WebChat(InputChannel):
             wait = self._per_session.wait(session.conversation_id)
             if wait:
                 raise _too_fast(wait)
-            with turns().one():
-                messages = await converse(
-                    on_new_message,
-                    session.conversation_id,
-                    text,
-                    self._settings.answer_seconds,
-                    message_id,
-                )
+            try:
+                async with turns().one():
+                    messages = await converse(
+                        on_new_message,
+                        session.conversation_id,
+                        text,
+                        self._settings.answer_seconds,
+                        message_id,
+                    )
+            except TooManyTurnsError:
+                raise _busy() from None
             self._red_flags.count(_words_of(body), messages)
             return messages
 
@@ -517,6 +526,15 @@ async def _opening(agent: Any) -> list[Message]:
     tracker = DialogueStateTracker("opening", [])
     response = await agent.nlg.generate("utter_opening", tracker, WebChat.name())
     return as_messages(response or {})
+
+
+def _busy() -> ChatError:
+    return ChatError(
+        503,
+        "busy",
+        "Very many visitors write just now. Please try again in a moment. In an emergency, call 911.",
+        retry_after=2,
+    )
 
 
 def _without_storage() -> ChatError:

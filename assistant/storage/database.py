@@ -21,6 +21,7 @@ from assistant.storage.migrate import migrate
 Result = TypeVar("Result")
 
 _PAUSES = (0.05, 0.2)  # seconds before the second and the third try
+_PATIENCE = 8.0  # seconds that a visitor waits for one call, all its tries together
 
 metadata = sa.MetaData()
 """All tables, made by `assistant/storage/migrations`.
@@ -249,7 +250,18 @@ async def in_thread(call: Callable[..., Result], *arguments: Any) -> Result:
     Raises:
         StorageError: it failed for good.
     """
-    return await asyncio.to_thread(_tried_again, call, *arguments)
+    work = asyncio.ensure_future(asyncio.to_thread(_tried_again, call, *arguments))
+    work.add_done_callback(_forget)
+    await asyncio.wait({work}, timeout=_PATIENCE)
+    if not work.done():
+        raise StorageError(f"The database did not answer within {_PATIENCE:g} seconds.")
+    return work.result()
+
+
+def _forget(work: asyncio.Future[Any]) -> None:
+    """Look at the error of a call that nobody waits for any more, so that Python does not complain."""
+    if not work.cancelled():
+        work.exception()
 
 
 def _tried_again(call: Callable[..., Result], *arguments: Any) -> Result:

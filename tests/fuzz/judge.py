@@ -68,7 +68,7 @@ class Judge:
     def _of_status(self, sent: Input, answer: Answer) -> list[str]:
         if answer.status >= 500 and answer.status != 503:
             return [f"status {answer.status}"]
-        if answer.status == 503 and _code(answer) != "not_ready":
+        if answer.status == 503 and _code(answer) not in ("not_ready", "busy"):
             return ["a 503 that does not say why"]
         if sent.statuses and answer.status not in sent.statuses:
             return [f"status {answer.status} instead of {sorted(sent.statuses)}"]
