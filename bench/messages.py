@@ -91,7 +91,7 @@ OTHERS = (
     Message(TWO_QUESTIONS, "symptoms", "What causes sciatica and how long does it last?"),
     Message(RED_FLAG, "safety", "my foot drags since yesterday and both legs are numb"),
     Message(FALLBACK, "", "how do I change the oil of my lawn mower"),
-    Message(TWO_QUESTIONS, "treatment", "Does acupuncture hurt? And how much is a session?"),
+    Message(TWO_QUESTIONS, "treatment", "Does acupuncture hurt? And what do you charge for it?"),
 )
 """What is not simply a question: two of each kind."""
 
@@ -104,8 +104,7 @@ _TURNS = 5
 def conversations() -> list[list[Message]]:
     """Return what is said over and over: each question once, five a conversation.
 
-    Each conversation but the last has one message of the other kinds, so that a load of many
-    visitors holds about one in six of them.
+    Most conversations have one message of the other kinds, too: about one message in eight.
     """
     shuffled = [QUESTIONS[place * 7 % len(QUESTIONS)] for place in range(len(QUESTIONS))]
     groups = [shuffled[start : start + _TURNS] for start in range(0, len(shuffled), _TURNS)]
