@@ -37,7 +37,7 @@ from bench.processes import PROJECT, MeasuringError, say
 from bench.report import Results, markdown, picture
 
 RESULTS = PROJECT / "bench" / "results"
-PARTS = ("install", START, *SERVER_PARTS, "workers", "training")
+PARTS = ("install", START, *SERVER_PARTS, "memory", "workers", "training")
 
 _FULL_EPOCHS = 100  # Rasa's own figure
 _SPEED_EPOCHS = 2  # speed and memory do not depend on how often the examples were shown
@@ -83,17 +83,18 @@ class Bench:
                 measure_training(assistant, 0, self.notes, limit)
 
     def _serve(self, assistants: list[Assistant], parts: set[str], scale: Scale) -> None:
+        measuring = ServerParts(self.notes, scale)
         for round_ in range(scale.rounds):
             first = round_ % len(assistants)
+            in_turn = assistants[first:] + assistants[:first]
             if parts & {START, *SERVER_PARTS}:
-                for assistant in assistants[first:] + assistants[:first]:
-                    ServerParts(self.notes, scale).measure(assistant, round_, self._due(round_))
+                for assistant in in_turn:
+                    measuring.measure(assistant, round_, parts)
             if "workers" in parts and isinstance(assistants[0], Ours):
                 measure_workers(assistants[0], round_, self.notes, scale)
-
-    def _due(self, round_: int) -> set[str]:
-        """Return the parts of a round: ten thousand messages are sent in the first alone."""
-        return set(self._arguments.only) - ({"memory"} if round_ else set())
+            if "memory" in parts and not round_:  # ten thousand messages take long enough once
+                for assistant in in_turn:
+                    measuring.measure_memory(assistant, round_)
 
     def _assistants(self, name: str, epochs: int) -> list[Assistant]:
         ours = Ours(self._folder / name / "ours", self._ours)

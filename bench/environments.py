@@ -62,8 +62,10 @@ def _is_complete(folder: Path, content: str) -> bool:
 
 
 def _uv() -> str:
-    for candidate in (str(PROJECT / ".tools" / "bin" / "uv"), shutil.which("uv") or ""):
-        if candidate and Path(candidate).exists():
+    """Return the uv that deploy/set-up found or brought."""
+    known = (PROJECT / ".tools" / "bin" / "uv", Path.home() / ".local" / "bin" / "uv")
+    for candidate in (*map(str, known), shutil.which("uv") or ""):
+        if Path(candidate).is_file():
             works = subprocess.run([candidate, "--version"], capture_output=True, check=False)
             if works.returncode == 0:
                 return candidate

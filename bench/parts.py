@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from bench.processes import MeasuringError, end_of, say, send_traffic
 START = "start"
 """Time until ready, and memory then: measured each time that a server is started."""
 
-SERVER_PARTS = ("latency", "throughput", "saturation", "long", "memory")
+SERVER_PARTS = ("latency", "throughput", "saturation", "long")
 """What is measured on a running server, in this order."""
 
 VISITORS = (1, 4, 16, 64)
@@ -94,8 +95,8 @@ class ServerParts:
         self._notes = notes
         self._scale = scale
 
-    def measure(self, assistant: Assistant, round_: int, parts: Iterable[str]) -> None:
-        """Start the server once and measure the parts on it, one after the other.
+    def measure(self, assistant: Assistant, round_: int, parts: Collection[str]) -> None:
+        """Start the server, note how long that took, and measure the parts on it in their order.
 
         Raises:
             MeasuringError: it does not start, or leaves messages without an answer.
@@ -104,9 +105,20 @@ class ServerParts:
             say(f"Round {round_ + 1}, {assistant.name}: ready in {server.start_seconds:.1f} s.")
             run = _Run(self._notes, self._scale, assistant, server, round_)
             run.start()
+            run.warm_up()
             for part in (part for part in SERVER_PARTS if part in parts):
                 say(f"Round {round_ + 1}, {assistant.name}: {part}.")
                 getattr(run, part)()
+
+    def measure_memory(self, assistant: Assistant, round_: int) -> None:
+        """Start a server for it alone, and look at its memory as its messages become many.
+
+        Raises:
+            MeasuringError: it does not start.
+        """
+        with assistant.served() as server:
+            say(f"Round {round_ + 1}, {assistant.name}: memory.")
+            _Run(self._notes, self._scale, assistant, server, round_).memory()
 
 
 class _Run:
@@ -124,9 +136,12 @@ class _Run:
         self._most = 0.0  # messages a second
 
     def start(self) -> None:
-        """Note the start that has just been, and get what happens only once behind it."""
+        """Note the start that has just been."""
         self._note("start until ready, s", self._server.start_seconds)
         self._note("memory when ready, MB", self._server.memory())
+
+    def warm_up(self) -> None:
+        """Get what happens only once behind it."""
         self._send("in_turn", conversations=len(conversations()))
 
     def latency(self) -> None:
@@ -176,13 +191,12 @@ class _Run:
         self._note("last turns beside the first, times", last / first)
 
     def memory(self) -> None:
-        """Resident memory after so many messages, of which the other parts' count, too."""
+        """Resident memory after so many messages, or a few more."""
         before = 0.0
         per_pass = sum(map(len, conversations()))
         for milestone in self._scale.milestones:
-            while self._sent < milestone:
-                left = (milestone - self._sent) // per_pass + 1
-                self._send("in_turn", conversations=min(left, 20) * len(conversations()))
+            left = math.ceil((milestone - self._sent) / per_pass)
+            self._send("in_turn", conversations=left * len(conversations()))
             memory = self._server.memory()
             self._note(f"memory after {milestone:,} messages, MB", memory)
             if before:
@@ -194,8 +208,10 @@ class _Run:
         turns, took = self._timed("together", visitors=visitors, seconds=seconds)
         answered = [milliseconds for _, milliseconds, words in turns if words]
         rate = len(answered) / took
-        self._note(f"throughput, {visitors} visitors, messages/s", rate)
-        self._note(f"p95, {visitors} visitors, ms", percentile(answered, 0.95))
+        who = f"{visitors} visitors" if visitors > 1 else "1 visitor"
+        self._note(f"throughput, {who}, messages/s", rate)
+        if answered:
+            self._note(f"p95, {who}, ms", percentile(answered, 0.95))
         if visitors == _MANY:
             self._most = rate
 

@@ -81,6 +81,8 @@ def test_what_was_cut_off_is_shown_as_a_bound() -> None:
     assert "| 40.0 | at least 1,800 |" in report
     assert "at most 0.02" in report
     assert "| kept |" in report
+    results["values"][1]["value"] = 60  # stopped long before it could tell
+    assert Results(results).keeps(figure) is None
 
 
 def test_the_picture_has_a_bar_for_each_assistant() -> None:
