@@ -46,7 +46,7 @@ eval: $(READY) ## measure understanding: DATA=file.tsv [JSON=out.json] [TYPOS=se
 	@test -n "$(DATA)" || { echo "Say which data: make eval DATA=file.tsv [JSON=out.json]"; exit 2; }
 	@$(BIN)/assistant eval "$(DATA)" $(if $(JSON),--json "$(JSON)") $(if $(TYPOS),--typos "$(TYPOS)")
 
-bench: $(READY_DEV) ## measure speed and memory beside the stock Rasa configuration
+bench: $(READY_DEV) ## measure speed, memory and size beside stock and rules-only Rasa (ARGS=--quick)
 	@$(BIN)/python -m bench.beside_stock $(ARGS)
 
 fuzz: $(READY_DEV) $(READY_FUZZ) ## send bad input to a server: half an hour (ARGS="--generated 2000")

@@ -17,7 +17,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from assistant.safety.detector import RedFlagDetector, load_detector
-from bench.beside_stock import PROJECT
+from bench.processes import PROJECT
 from tests.phrasings import MUTATIONS, NEAR_MISSES, RED_FLAGS, rows
 
 _ROUNDS = 3  # mutations of each kind for each phrasing

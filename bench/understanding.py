@@ -29,15 +29,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from bench.beside_stock import (
-    PROJECT,
-    MeasuringError,
-    Stock,
-    in_own_process,
-    say,
-    stock_configuration,
-    write_yaml,
-)
+from bench.assistants import Stock, stock_configuration, write_yaml
+from bench.processes import PROJECT, MeasuringError, in_own_process, say
 
 CLASSIFIER = "assistant.understanding.topic_classifier.TopicClassifier"
 EXAMPLES = 10
@@ -268,7 +261,7 @@ class StockUnderstanding(Stock):
     """
 
     def __init__(self, folder: Path, rows: list[Row]) -> None:
-        super().__init__(folder, folder, _STOCK_EPOCHS)
+        super().__init__(folder, Path(sys.prefix), folder, _STOCK_EPOCHS)
         self._rows = rows
         self.intents = sorted({label for _, label in rows})
 
@@ -310,9 +303,10 @@ def stock_answers(data: IntentSet) -> Answers:
         stock = StockUnderstanding(Path(name) / "stock", data.training)
         stock.prepare()
         seconds = stock.train()
-        given, milliseconds = in_own_process(
-            stock_parsed, stock.model, [text for text, _ in data.test]
-        )
+        if seconds is None:
+            raise MeasuringError("The training was stopped, although it has no limit.")
+        model = next((stock.folder / "models").glob("*.tar.gz"))
+        given, milliseconds = in_own_process(stock_parsed, model, [text for text, _ in data.test])
     intents = {f"intent_{index}": label for index, label in enumerate(stock.intents)}
     named = [(intents.get(intent, ""), confidence) for intent, confidence in given]
     return Answers(named, seconds, milliseconds)
