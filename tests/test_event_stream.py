@@ -339,6 +339,23 @@ async def test_an_erased_events_number_makes_no_later_event_a_repeat(
     assert before.message_id != after.message_id
 
 
+async def test_a_number_that_is_given_again_while_its_event_is_sent_is_not_forgotten(
+    engine: sa.engine.Engine, broker: str
+) -> None:
+    async with consumer(broker) as office:
+        sending = stream(engine, broker, office)
+        store(engine, "visitor-1", [UserUttered("before")])
+        [sent] = sending._oldest()
+        with transaction(engine) as connection:
+            erase_transcript(connection, "visitor-1")
+        store(engine, "visitor-2", [UserUttered("after")])
+        sending._forget([(sent.event_id, sent.timestamp)])
+        assert sending.pending() == 1
+        [waits] = sending._oldest()
+        sending._forget([(waits.event_id, waits.timestamp)])
+        assert sending.pending() == 0
+
+
 async def test_a_large_event_arrives_whole(engine: sa.engine.Engine, broker: str) -> None:
     text = "ü" * 300_000  # several of the frames that RabbitMQ takes
     async with consumer(broker) as office:

@@ -55,6 +55,7 @@ class _Waiting:
     """An event that was not sent yet; `message` is None if its row is damaged."""
 
     event_id: int
+    timestamp: float
     conversation_id: str
     message: aio_pika.Message | None
 
@@ -148,7 +149,7 @@ class EventStream:
             if not is_ours:
                 return False
             batch = await in_thread(self._oldest)
-            settled: set[int] = set()
+            settled: set[tuple[int, float]] = set()
             try:
                 await self._publish(exchange, batch, settled)
             finally:  # also when we are stopped: what arrived need not arrive again
@@ -157,7 +158,7 @@ class EventStream:
         return len(batch) == _BATCH
 
     async def _publish(
-        self, exchange: AbstractExchange, batch: list[_Waiting], settled: set[int]
+        self, exchange: AbstractExchange, batch: list[_Waiting], settled: set[tuple[int, float]]
     ) -> None:
         """Publish, noting in `settled` what is done; raise `BrokerError` if anything is not.
 
@@ -172,7 +173,7 @@ class EventStream:
             for waiting in ours:
                 if waiting.message is not None:
                     await exchange.publish(waiting.message, routing_key="")
-                settled.add(waiting.event_id)
+                settled.add((waiting.event_id, waiting.timestamp))
 
         await _answers(self._answer_seconds, *map(publish_in_order, conversations.values()))
 
@@ -207,7 +208,10 @@ class EventStream:
                 .order_by(events.c.id)
                 .limit(_BATCH)
             ).all()
-        return [_Waiting(row.id, row.sender_id, self._message(row)) for row in rows]
+        return [
+            _Waiting(row.id, row.timestamp or 0.0, row.sender_id, self._message(row))
+            for row in rows
+        ]
 
     def _message(self, row: Any) -> aio_pika.Message | None:
         """Return an event as Rasa's `PikaEventBroker` sends it, with an id."""
@@ -226,10 +230,14 @@ class EventStream:
             message_id=f"{row.id}-{microseconds}",
         )
 
-    def _forget(self, settled: list[int]) -> None:
+    def _forget(self, settled: list[tuple[int, float]]) -> None:
+        # By their time, too: SQLite gives the number of an event that was erased meanwhile to a new
+        # one, which is still to be sent.
+        event = sa.tuple_(events.c.id, sa.func.coalesce(events.c.timestamp, 0.0))
+        sent = sa.select(events.c.id).where(event.in_(settled))
         # Not durable: after a power cut they are sent again, which the consumers expect.
         with transaction(self._engine, durable=False) as connection:
-            connection.execute(sa.delete(event_outbox).where(event_outbox.c.event_id.in_(settled)))
+            connection.execute(sa.delete(event_outbox).where(event_outbox.c.event_id.in_(sent)))
 
 
 class _Broker:
