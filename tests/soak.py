@@ -232,7 +232,7 @@ def _complaints(folder: Path) -> dict[str, int]:
         for line in log.read_text().splitlines():
             complaint = re.search(r"\b(?:ERROR|WARNING)\b.*", line)
             if complaint:
-                found[re.sub(r"\d+", "N", complaint.group())[:100]] += 1
+                found[re.sub(r" request_id=.*|\d+", "", complaint.group())[:100]] += 1
     return dict(found.most_common(12))
 
 
