@@ -139,3 +139,20 @@ def test_a_session_of_another_secret_or_of_yesterday_is_refused() -> None:
     old, _ = SessionSigner("s" * 32, dt.timedelta(hours=-1)).mint()
     with pytest.raises(InvalidSession):
         signer.verify(old)
+
+
+def test_a_session_outlives_a_clock_that_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datetime as dt
+
+    signer = SessionSigner("s" * 32, dt.timedelta(hours=1))
+    later = dt.datetime.now(dt.timezone.utc) + dt.timedelta(days=1)
+
+    class Tomorrow(dt.datetime):
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:
+            return later
+
+    with monkeypatch.context() as patch:
+        patch.setattr("assistant.channels.sessions.dt.datetime", Tomorrow)
+        token, session = signer.mint()
+    assert signer.verify(token).conversation_id == session.conversation_id

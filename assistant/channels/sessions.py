@@ -72,7 +72,8 @@ class SessionSigner:
                 self._secret,
                 algorithms=[_ALGORITHM],
                 audience=_AUDIENCE,
-                options={"require": ["sub", "exp", "aud"]},
+                # When it was made is not asked: a clock that was set back would refuse good sessions.
+                options={"require": ["sub", "exp", "aud"], "verify_iat": False},
             )
         except (jwt.PyJWTError, ValueError) as error:
             raise InvalidSession(str(error)) from error
