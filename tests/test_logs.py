@@ -74,7 +74,9 @@ def kept(monkeypatch: pytest.MonkeyPatch, shape: str, level: str) -> Iterator[Lo
     handlers, lowest = logging.root.handlers[:], logging.root.level
     before = structlog.get_config()
     configure_logs(shape, level)
-    yield Log(stream)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")  # whatever earlier tests switched off, or showed once
+        yield Log(stream)
     logging.captureWarnings(False)
     logging.root.handlers[:] = handlers
     logging.root.setLevel(lowest)

@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import jwt
+from jwt.warnings import InsecureKeyLengthWarning
 
 from assistant.channels.message_text import LONGEST_MESSAGE, UnreadableTextError, clean
 from tests.fuzz.wire import Header, Request
+
+# That a key is too short is what is tried. Once, as the filters belong to all threads of a process.
+warnings.filterwarnings("ignore", category=InsecureKeyLengthWarning)
 
 FOLDER = Path(__file__).parent / "inputs"
 
@@ -153,9 +157,7 @@ def bad_tokens(secret: str, conversation_id: str) -> dict[str, str]:
     good = {"sub": conversation_id, "aud": "webchat", "iat": now, "exp": later}
 
     def signed(claims: dict[str, Any], key: str = secret, algorithm: str = "HS256") -> str:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that a key is too short is what is tried
-            return jwt.encode(claims, key, algorithm=algorithm)
+        return jwt.encode(claims, key, algorithm=algorithm)
 
     def without(key: str) -> dict[str, Any]:
         return {name: value for name, value in good.items() if name != key}
