@@ -20,7 +20,7 @@ LATE_SECONDS = 2.0
 
 _INSIDE = re.compile(
     r"Traceback|most recent call|File \"|\", line \d|\bline \d+, in\b|site-packages|\.py\b|"
-    r"/tmp/|/root/|/home/|/usr/|/etc/|/app/|/var/|"
+    r"/(?:tmp|root|home|usr|etc|app|var)/|"
     r"\b(?:sqlalchemy|sqlite3|psycopg2|asyncio|sanic|rasa|ujson|jwt|Rasa)\b|"
     r"\b\w+(?:Error|Exception)\b|\bat 0x[0-9a-f]+|<(?:function|class|object|module)\b"
 )
