@@ -7,7 +7,10 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
+
+import pytest
 
 from tests.conftest import PROJECT
 
@@ -51,3 +54,14 @@ def test_every_action_of_the_domain_is_there() -> None:
     custom = {name for name in domain.user_actions if name.startswith(("action_", "validate_"))}
     assert custom
     assert custom == set(executor.actions)
+
+
+def test_rasa_loads_without_tensorflow_and_says_what_needs_it() -> None:
+    """No part of the real one is there, and trying to compute with it tells what to install."""
+    from rasa.nlu.classifiers.diet_classifier import DIET
+
+    assert version("tensorflow") == "2.12.0+placeholder"
+    loaded = {name.partition(".")[0] for name in sys.modules}
+    assert loaded.isdisjoint({"tensorboard", "h5py", "tensorflow_estimator"})
+    with pytest.raises(ImportError, match=r"^DIET needs TensorFlow.*pip install 'rasa\[spacy\]"):
+        DIET(None)
