@@ -9,6 +9,8 @@ READY_DEV := $(VENV)/.ready-dev
 # schemathesis wants newer packages than Rasa allows, so it has an environment of its own.
 VENV_FUZZ := .venv-fuzz
 READY_FUZZ := $(VENV_FUZZ)/.ready
+# Each has a model and a server of its own, some 1 GB; the tests of one file stay together.
+PROCESSES ?= 2
 export HOST PORT
 
 .PHONY: help run test test-cluster soak faults fuzz check train chat eval bench widget lighthouse screenshots lint clean
@@ -24,7 +26,8 @@ test: $(READY_DEV) ## lint, types, content checks and all tests
 	@$(BIN)/mypy
 	@$(BIN)/assistant check
 	@deploy/browser > /dev/null
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/assistant train
+	@$(BIN)/pytest -n $(PROCESSES) --dist loadfile $(ARGS)
 
 test-cluster: $(READY_DEV) ## the tests of the running server and of the database, on two workers
 	@deploy/browser > /dev/null

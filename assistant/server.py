@@ -28,6 +28,7 @@ from assistant.delivery.outbox import Outbox
 from assistant.delivery.worker import OutboxWorker, senders_for
 from assistant.health import health_blueprint, read_gauges
 from assistant.logs import gather_loggers, log_requests
+from assistant.memory import settle
 from assistant.metrics import metrics_blueprint, process_metrics
 from assistant.model_seal import check_seal
 from assistant.privacy import PersonalData, Retention, purge_regularly
@@ -151,6 +152,7 @@ def build_app(settings: Settings, model: Path) -> Sanic:
         agent = load_agent(model, endpoints)
         await self_test(agent, golden_questions(settings.folder))
         app.ctx.agent = agent
+        settle()
 
     url = settings.event_stream_url
     stream = EventStream(engine, url) if url else None

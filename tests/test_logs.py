@@ -73,6 +73,7 @@ def kept(monkeypatch: pytest.MonkeyPatch, shape: str, level: str) -> Iterator[Lo
     monkeypatch.setattr("threading.excepthook", sys.__excepthook__)
     handlers, lowest = logging.root.handlers[:], logging.root.level
     before = structlog.get_config()
+    logging.captureWarnings(False)  # else it is a no-op now, if something has put it back by half
     configure_logs(shape, level)
     with warnings.catch_warnings():
         warnings.simplefilter("always")  # whatever earlier tests switched off, or showed once
