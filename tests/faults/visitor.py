@@ -163,12 +163,14 @@ class Booking:
     """A visitor who wants an appointment and does not give up.
 
     What was not answered is sent again under the same id, as the widget does; after an apology the
-    visitor types it anew.
+    visitor types it anew. Where the form was given up on purpose, as after an hour's pause, the
+    visitor `may_begin_again`.
     """
 
     visitor: Visitor
     asks: str = ""
     begun_again: int = 0
+    may_begin_again: bool = False
     _waiting: tuple[str, str] | None = None
 
     @property
