@@ -27,6 +27,8 @@ EXAMPLE_OFFICE = DATA / "office_example.yml"
 
 os.environ["ASSISTANT_HOME"] = str(PROJECT)
 os.environ["LOG_LEVEL"] = "WARNING"
+# The tests and their servers share the cores: threads that wait for each other would only spin.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 ON_CLUSTER = os.environ.get("TEST_STORE") == "cluster"
 """Whether the tests meet two workers on PostgreSQL and Redis instead of one on SQLite."""

@@ -37,7 +37,7 @@ def action_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ht
     port = free_port()
     process = start(port, tmp_path_factory.mktemp("actions"), ACTION_SECRET=SECRET)
     client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while True:
         try:
             if client.get("/health").status_code == 200:

@@ -147,10 +147,10 @@ async def test_a_process_that_is_killed_holds_nobody_up_for_long(
 async def test_a_turn_that_takes_longer_than_a_ticket_lives_is_kept(
     open_locks: Open, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assistant.storage.redis_queue._LIFE", 0.3)
+    monkeypatch.setattr("assistant.storage.redis_queue._LIFE", 1.0)
     one, other = await open_locks(redis_url), await open_locks(redis_url)
     order: list[str] = []
-    first = asyncio.create_task(hold(one, order, "first", 1.0))
+    first = asyncio.create_task(hold(one, order, "first", 2.5))
     await begun(order, "first begins")
     await asyncio.gather(first, hold(other, order, "second", 0))
     assert order == in_turn("first", "second")
