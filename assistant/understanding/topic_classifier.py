@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from rasa.engine.graph import ExecutionContext, GraphComponent
@@ -27,8 +28,10 @@ from assistant.understanding.results import RANKING_LENGTH, area_of, set_result,
 from assistant.understanding.sentence_encoder import EncoderFileError, shared_encoder
 from assistant.understanding.spelling import CORRECTED, CORRECTED_QUESTIONS, SpellingCorrection
 from assistant.understanding.topic_model import TopicModel, TopicScore
+from assistant.understanding.vector_cache import VectorCache
 
 _MODEL_FILE = "topics.npz"
+_VECTOR_CACHE = ".rasa/sentence_vectors.npz"
 _MOST_QUESTIONS = 3  # answered in one turn; more would be a wall of text on a phone
 _MOST_PARTS = 20  # that are looked at
 
@@ -123,7 +126,9 @@ class TopicClassifier(GraphComponent, IntentClassifier):
         ]
         texts = [example.get(CORRECTED) for example in examples]
         labels = [example.get_full_intent() for example in examples]
-        model = TopicModel.fit(texts, labels, self._encoder.encode, float(self._config["strength"]))
+        cache = VectorCache(project_folder() / _VECTOR_CACHE, self._config["encoder_sha256"] or "")
+        encode = partial(cache.encode, encode=self._encoder.encode)
+        model = TopicModel.fit(texts, labels, encode, float(self._config["strength"]))
         with self._model_storage.write_to(self._resource) as folder:
             model.save(folder / _MODEL_FILE)
         return self._resource

@@ -10,6 +10,7 @@ measured stands in docs/understanding.md.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -80,8 +81,8 @@ class TopicModel:
         self._idf = idf
         self._examples = examples
         self._owners = owners
-        self._vectorizer = _word_view(words)
-        self._vectorizer.idf_ = idf.astype(np.float64)
+        self._terms_of = _word_view().build_analyzer()
+        self._number_of_word = {word: number for number, word in enumerate(words)}
         self._by_topic = _members(owners, len(topics))
         doublings = np.log2(len(owners) / len(topics) / _LIKENESS_FROM)
         self._likeness_weight = _LIKENESS_WEIGHT * max(0.0, float(doublings))
@@ -144,8 +145,8 @@ class TopicModel:
         by_vector = _log_probabilities(
             vector @ self._vector_weights[:-1] + self._vector_weights[-1]
         )
-        seen = self._vectorizer.transform([text])
-        margins = seen.data @ self._word_weights[seen.indices] + self._word_weights[-1]
+        numbers, weights = self._seen_words(text)
+        margins = weights @ self._word_weights[numbers] + self._word_weights[-1]
         by_words = _log_probabilities(_WORD_SHARPNESS * margins)
         votes = (1 - _WORD_SHARE) * by_vector + _WORD_SHARE * by_words
         nearest, near = self._likeness(vector)
@@ -164,6 +165,22 @@ class TopicModel:
             TopicScore(self.topics[number], float(confidence[number]))
             for number in np.argsort(-confidence)
         ]
+
+    def _seen_words(self, text: str) -> tuple[list[int], Floats]:
+        """Return the known words of a text and how much each counts: as the view of training does.
+
+        For one text this takes a twentieth of the time of `TfidfVectorizer.transform`.
+        """
+        counts = Counter(
+            self._number_of_word[term]
+            for term in self._terms_of(text)
+            if term in self._number_of_word
+        )
+        numbers = list(counts)
+        weights = (1 + np.log(np.array(list(counts.values()), dtype=np.float32))) * self._idf[
+            numbers
+        ]
+        return numbers, weights / max(float(np.linalg.norm(weights)), _LEAST)
 
     def _likeness(self, vector: Floats) -> tuple[Floats, Floats]:
         """Return for each topic the cosine of its nearest example, and the mean of the nearest."""
@@ -229,14 +246,12 @@ def _in_words(topic: str) -> str:
     return " ".join(re.findall(r"[^\W_]+", topic.lower()))
 
 
-def _word_view(words: list[str] | None = None) -> TfidfVectorizer:
-    """Return the view on a text's words and pairs of words; with the known ones, if given."""
-    vocabulary = {word: number for number, word in enumerate(words)} if words else None
+def _word_view() -> TfidfVectorizer:
+    """Return the view on a text's words and pairs of words."""
     return TfidfVectorizer(
         sublinear_tf=True,
         token_pattern=r"(?u)\b\w[\w']*\b",  # noqa: S106 - a pattern, no secret
         ngram_range=(1, 2),
-        vocabulary=vocabulary,
         dtype=np.float32,
     )
 
