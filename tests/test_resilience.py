@@ -91,6 +91,7 @@ async def test_no_more_turns_are_taken_than_can_be_finished() -> None:
     tasks = [asyncio.create_task(one(name)) for name in ("first", "second")]
     await asyncio.sleep(0)
     assert turns.count == 2
+    assert turns.are_full
     with pytest.raises(TooManyTurnsError):
         await one("third")
     await asyncio.gather(*tasks)

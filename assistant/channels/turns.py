@@ -36,6 +36,11 @@ class Turns:
         return self._count
 
     @property
+    def are_full(self) -> bool:
+        """Whether one more would be refused. Asked before any work, a refusal costs next to nothing."""
+        return self._count >= self._most
+
+    @property
     def are_over(self) -> bool:
         """Whether the process is stopping and takes no more messages."""
         return self._closed
@@ -47,7 +52,7 @@ class Turns:
         Raises:
             TooManyTurnsError: there are too many already.
         """
-        if self._count >= self._most:
+        if self.are_full:
             raise TooManyTurnsError
         self._count += 1
         try:

@@ -223,6 +223,8 @@ class WebChat(InputChannel):
         Raises:
             ChatError: 400, 401, 413, 429 or 503.
         """
+        if turns().are_full:
+            raise _busy()
         session = await self._session(request)
         agent = _ready_agent(request)
         message_id = _message_id(body)
