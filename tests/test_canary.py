@@ -75,6 +75,8 @@ def test_planted_data_is_only_in_the_encrypted_fields(
     send_what_is_refused(chat)
     wait_for(lambda: bool(mail.mails and webhook.calls))
     history = chat.http.get("/webchat/messages", headers=chat.headers).text
+    assert "(your answer; not kept here)" in history
+    assert "[answer" not in history
     stop_server(office)
 
     stored = dump(database_url)

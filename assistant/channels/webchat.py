@@ -46,6 +46,7 @@ from assistant.storage.database import (
 )
 from assistant.storage.ended_sessions import EndedSessions
 from assistant.storage.feedback import erase_feedback, keep_feedback
+from assistant.storage.kept_events import shown_text
 from assistant.storage.private_conversations import is_private
 
 logger = logging.getLogger(__name__)
@@ -512,7 +513,7 @@ def _messages_of(tracker: DialogueStateTracker | None) -> list[Message]:
         if isinstance(event, UserUttered) and event.text:
             messages.append(
                 {
-                    "text": event.text,
+                    "text": shown_text(event.text),
                     "buttons": [],
                     "metadata": {},
                     "from": "visitor",

@@ -7,6 +7,7 @@ what the assistant read back; from everything else personal data is taken out by
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -29,6 +30,9 @@ FORM = "contact_form"
 
 GIVEN = "given"
 """What its slots hold in place of an answer, which only the draft knows."""
+
+_ANSWER = "[answer: {}]"
+_A_KEPT_ANSWER = re.compile(r"\[answer: \w+\]")
 
 _REQUESTED = "requested_slot"
 _KEPT_OF_PARSING = ("intent", "intent_ranking", "response_selector", "message_id", "metadata")
@@ -64,6 +68,11 @@ def kept_events(events: Iterable[Event], first: int = 0) -> list[Event]:
     return kept
 
 
+def shown_text(text: str) -> str:
+    """Return what a visitor sees, on coming back, of a message of theirs as it is stored."""
+    return "(your answer; not kept here)" if _A_KEPT_ANSWER.fullmatch(text) else text
+
+
 def _form_took(following: list[Event]) -> bool:
     """Whether the form took something of the message that these events follow.
 
@@ -84,7 +93,7 @@ def _answer_kept(event: UserUttered, asked: str, offered: set[str]) -> UserUtter
     if event.text in offered:
         return _message_kept(event)
     kept = copy.copy(event)
-    kept.text = f"[answer: {asked.removeprefix('contact_')}]"
+    kept.text = _ANSWER.format(asked.removeprefix("contact_"))
     kept.entities = []
     kept.parse_data = {
         **{key: event.parse_data[key] for key in _KEPT_OF_PARSING if key in event.parse_data},  # type: ignore[literal-required]

@@ -136,6 +136,7 @@ class Fuzz:
         self._secret = secret
         self._bad: dict[str, str] = {}
         self._shared: Visitor | None = None
+        self._renewing = asyncio.Lock()
         self.report = Report()
 
     def connection(self) -> Connection:
@@ -260,9 +261,10 @@ class Fuzz:
         if at == NOWHERE:
             return None
         if at == SHARED:
-            if self._shared.messages > _LONGEST_CONVERSATION:
-                before, self._shared = self._shared, await Visitor.open(self.connection())
-                await self._look_into(before, "the shared conversation")
+            async with self._renewing:
+                if self._shared.messages > _LONGEST_CONVERSATION:
+                    before, self._shared = self._shared, await Visitor.open(self.connection())
+                    await self._look_into(before, "the shared conversation")
             # Each on a connection of its own, all in one conversation.
             return self._shared
         home = "form" if at in STEPS else at
