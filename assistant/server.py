@@ -122,12 +122,16 @@ def build_app(settings: Settings, model: Path) -> Sanic:
     async def refuse(request: Request, error: SanicException) -> HTTPResponse:
         refusal = failure(error.status_code)
         process_metrics().refused("other", refusal.code)
-        return refusal.response()
+        response = refusal.response()
+        if "Allow" in (headers := getattr(error, "headers", {})):
+            response.headers["Allow"] = headers["Allow"]
+        return response
 
     @app.on_request
     async def welcome(request: Request) -> HTTPResponse | None:
         # Rasa's own greeting stands at /; people are better off at the chat.
-        return redirect("/webchat/") if not request.path.strip("/") else None
+        greets = request.method in ("GET", "HEAD") and not request.path.strip("/")
+        return redirect("/webchat/") if greets else None
 
     @app.on_response
     async def keep_preflight(request: Request, response: HTTPResponse) -> None:
