@@ -94,3 +94,15 @@ def test_a_length_that_is_none_does_not_stop_the_server(server: Server, length: 
     assert [str(finding) for finding in report.findings] == []
     assert server.http.get("/health/live", timeout=5).status_code == 200
     os.kill(server.process.pid, 0)
+
+
+@pytest.mark.parametrize(("path", "status"), [("/webchat/session", 400), ("/nowhere", 404)])
+def test_a_body_in_bad_chunks_is_refused_or_thrown_away(
+    server: Server, path: str, status: int
+) -> None:
+    """Where nobody reads the body, Sanic reads what is left of it after its answer."""
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n>\r\n{{}}\r\n"
+    request = Request(raw=head.encode())
+    report = send(server, [Input("chunks", ">", request, NOWHERE, frozenset({status}))])
+    assert [str(finding) for finding in report.findings] == []
+    assert server.http.get("/health/live", timeout=5).status_code == 200

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 from sanic.exceptions import InvalidUsage, SanicException
-from sanic.http import Http
+from sanic.http import Http, Stage
 from sanic.server.protocols.http_protocol import HttpProtocol
 
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
@@ -76,6 +76,9 @@ class StrictHttp(Http):
             data: bytes | None = await super().read()
         except InvalidUsage:
             self.request_body = None  # else Sanic reads on after its answer, and fails once more
+            self.keep_alive = False
+            if self.stage is not Stage.HANDLER:  # it is answered already; what is left is thrown away
+                return None
             raise
         return data
 
