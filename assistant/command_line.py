@@ -66,11 +66,10 @@ def serve(
     from assistant.content.office import load_office
     from assistant.server import check_port
     from assistant.start import check_combination
-    from assistant.training import model_path
 
     check_port(settings.host, settings.port)
     check_combination(settings, load_office(office_file()))
-    model = _trained() if settings.train_at_start else model_path(project_folder())
+    model = _trained() if settings.train_at_start else _present_model()
     from assistant.agent import ModelError
     from assistant.model_seal import SealError
     from assistant.self_test import SelfTestError
@@ -176,6 +175,16 @@ def _trained(force: bool = False) -> Path:
         raise AssertionError from error  # not reached
 
 
+def _present_model() -> Path:
+    from assistant.training import TrainingError, model_path
+
+    try:
+        return model_path(project_folder())
+    except TrainingError as error:
+        _stop(str(error))
+        raise AssertionError from error  # not reached
+
+
 def _check_office() -> None:
     from assistant.content.office import load_office
 
@@ -219,6 +228,8 @@ def _quiet(log_format: str = "plain", log_level: str = "WARNING") -> None:
     # Ours is the TopicClassifier; and Rasa reports its own merging of retrieval intents.
     warnings.filterwarnings("ignore", message=".*training a response selector")
     warnings.filterwarnings("ignore", message=".*duplicated intents have been found")
+    # A start that is refused ends Sanic's loop before it opens the port; the reason stands above.
+    warnings.filterwarnings("ignore", message="coroutine 'Loop.create_server' was never awaited")
     # Said of every domain with slots.
     warnings.filterwarnings("ignore", message=".*Slot auto-fill has been removed")
     from assistant.logs import configure_logs

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 import assistant
 from assistant.model_seal import forget_seal, is_sealed, seal
@@ -23,7 +24,11 @@ class TrainingError(RuntimeError):
 
 
 def model_path(project: Path) -> Path:
-    """Return where the model for the present data, configuration and code lies or would lie."""
+    """Return where the model for the present data, configuration and code lies or would lie.
+
+    Raises:
+        TrainingError: a file of the data is not readable.
+    """
     return project / "models" / _MODEL_NAME.format(digest=_digest(project))
 
 
@@ -106,7 +111,14 @@ def _digest(project: Path) -> str:
 
 
 def _without_answers(path: Path) -> Any:
-    document = YAML(typ="safe", pure=False).load(path.read_text(encoding="utf-8"))
+    try:
+        document = YAML(typ="safe", pure=False).load(path.read_text(encoding="utf-8"))
+    except (YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise TrainingError(
+            f"{path.name}{line} is not readable as YAML. `assistant check` says what is wrong with it."
+        ) from error
     if isinstance(document, dict) and isinstance(document.get("responses"), dict):
         return {**document, "responses": sorted(document["responses"])}
     return document

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -149,6 +153,23 @@ def test_a_pinned_digest_goes_before_the_noted_one(copy_of_model: Path) -> None:
         check_seal(copy_of_model, "0" * 64)
     digest = Path(f"{copy_of_model}.sha256").read_text().split()[0]
     check_seal(copy_of_model, digest)
+
+
+@pytest.mark.parametrize("trains", ["yes", "no"])
+def test_a_file_of_answers_that_cannot_be_read_is_named(trains: str, tmp_path: Path) -> None:
+    for name in ("config.yml", "domain.yml", "office.yml"):
+        shutil.copy(PROJECT / name, tmp_path)
+    shutil.copytree(PROJECT / "data", tmp_path / "data")
+    file = tmp_path / "data" / "faq" / "diet.yml"
+    file.write_bytes(file.read_bytes() + b"\n  - [unclosed\n")
+    variables = {**os.environ, "ASSISTANT_HOME": str(tmp_path), "TRAIN_AT_START": trains}
+    done = subprocess.run(
+        [sys.executable, "-m", "assistant.command_line", "serve", "--port", str(free_port())],
+        cwd=PROJECT, env=variables, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert re.search(r"diet\.yml:\d+ is not readable as YAML", done.stderr.splitlines()[-1])
 
 
 def test_the_golden_questions_are_answered(agent: Any, loop: Any) -> None:
