@@ -112,7 +112,7 @@ class TwilioStandIn(StandIn):
     async def _take(self, request: web.Request) -> web.Response:
         form = await request.post()
         to, body = str(form.get("To", "")), str(form.get("Body", ""))
-        if refusal := await self.refusal(to):
+        if (refusal := await self.refusal(to)) is not None:
             return refusal
         try:
             login = BasicAuth.decode(request.headers.get("Authorization", ""))
