@@ -266,6 +266,7 @@ def test_whatever_meta_writes_is_read_or_refused(event: Any, change: Any) -> Non
         ("What would you like?", 4, "quick_replies"),
         ("x" * 2000, 13, "quick_replies"),
     ],
+    ids=["text", "buttons", "text too long for buttons", "too many buttons", "quick replies"],
 )
 async def test_what_fits_the_limits_is_taken(
     messenger: Messenger, stand_in: MessengerStandIn, text: str, count: int, shape: str

@@ -216,6 +216,10 @@ class StandIn:
     async def _close(self) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
+        waiting = asyncio.all_tasks() - {asyncio.current_task()}  # calls that got no answer
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
 
     async def _elsewhere(self, request: web.Request) -> web.Response:
         self.arrived_elsewhere += 1
