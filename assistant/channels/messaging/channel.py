@@ -22,6 +22,7 @@ from assistant.channels.conversation import as_messages
 from assistant.channels.messaging.conversation_rules import ConversationRules, conversation_id
 from assistant.channels.messaging.inbound import Arrival, MessageQueue
 from assistant.channels.messaging.menus import MenuBook
+from assistant.channels.messaging.messenger import Messenger
 from assistant.channels.messaging.platform import (
     ForgedRequestError,
     Incoming,
@@ -30,6 +31,7 @@ from assistant.channels.messaging.platform import (
     UnreadableRequestError,
 )
 from assistant.channels.messaging.rendering import render
+from assistant.channels.messaging.telegram import Telegram
 from assistant.channels.messaging.twilio import Twilio
 from assistant.channels.messaging.worker import ChannelWorker
 from assistant.channels.webchat import ChatError, failure
@@ -41,7 +43,7 @@ from assistant.storage.database import StorageError, engine_for, in_thread
 
 logger = logging.getLogger(__name__)
 
-PLATFORMS: tuple[type[Platform], ...] = (Twilio,)
+PLATFORMS: tuple[type[Platform], ...] = (Twilio, Messenger, Telegram)
 """All platforms there are. Another one takes its module and a place here; see docs/adding-a-channel.md."""
 
 _MOST_UNKEPT = 1_000  # messages that came while the database was away
