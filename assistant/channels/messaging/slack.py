@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import secrets
 import time
@@ -201,8 +202,8 @@ class Slack(Platform):
     ) -> ApiAnswer:
         message = {
             "channel": recipient,
-            # Notifications and screen readers have this instead of the blocks.
-            "text": _escaped(outgoing.text or outgoing.image_text or "Picture"),
+            # Notifications have this instead of the blocks, which hold all of it.
+            "text": _sections(outgoing.text or outgoing.image_text or "Picture")[0],
             "blocks": blocks,
             "unfurl_links": False,
             "unfurl_media": False,
@@ -343,9 +344,12 @@ def _is_text(value: Any) -> bool:
 
 def _moment(timestamp: Any) -> float:
     try:
-        return float(timestamp)
+        moment = float(timestamp)
     except (TypeError, ValueError):
-        raise UnreadableRequestError("The time is no number.") from None
+        moment = math.nan
+    if not math.isfinite(moment):
+        raise UnreadableRequestError("The time is no number.")
+    return moment
 
 
 def _plain(text: str) -> str:
