@@ -15,6 +15,7 @@ from itertools import count
 from typing import Any
 from urllib.parse import urlencode
 
+import httpx
 from aiohttp import web
 from slack_sdk.errors import SlackObjectFormationError
 from slack_sdk.models.blocks import ActionsBlock, Block, ImageBlock, SectionBlock
@@ -23,6 +24,7 @@ from tests.platforms.stand_in import Refusal, Sent, StandIn
 
 BOT_TOKEN = "xoxb-2345678901-Zk4uB7vTq9"
 SIGNING_SECRET = "8d2f6c41b09e7a53f1c86d4209be57af"
+ENVIRONMENT = {"SLACK_BOT_TOKEN": BOT_TOKEN, "SLACK_SIGNING_SECRET": SIGNING_SECRET}
 BOT_ID = "B0FFICE001"
 _MOST_BLOCKS = 50  # https://docs.slack.dev/reference/block-kit/blocks
 
@@ -149,11 +151,42 @@ class SlackStandIn(StandIn):
         unfetched: images that Slack cannot get.
     """
 
+    name = "slack"
+
     def __init__(self) -> None:
         super().__init__()
         self.errors: list[str] = []
         self.scopes = "chat:write,im:history"
         self.unfetched: set[str] = set()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The settings of a server that talks to this stand-in."""
+        return {**ENVIRONMENT, "SLACK_API_URL": self.url}
+
+    def post(
+        self,
+        url: str,
+        payload: dict[str, Any],
+        headers: dict[str, str] | None = None,
+        body: bytes | None = None,
+        timestamp: int | None = None,
+    ) -> httpx.Response:
+        """Call the webhook, signed: events as JSON, presses as a form.
+
+        Args:
+            url: its address.
+            payload: an event or a press.
+            headers: take the place of ours; a value of "" leaves the header out.
+            body: sent in place of the payload that was signed.
+            timestamp: when it was signed; now by default.
+        """
+        write = as_form if payload.get("type") == "block_actions" else as_json
+        delivery = write(payload, timestamp)
+        given = {**delivery.headers, **(headers or {})}
+        given = {name: value for name, value in given.items() if value}
+        content = delivery.body if body is None else body
+        return httpx.post(url, content=content, headers=given, timeout=30)
 
     def forget(self) -> None:
         """Start anew for the next test."""

@@ -98,6 +98,21 @@ class ApiClient:
             await self._session.close()
 
 
+async def status_of_post(
+    address: str, seconds: float, body: bytes, headers: dict[str, str] | None = None
+) -> int:
+    """Return the status with which an address answers: to ask whether a webhook is ours.
+
+    Raises:
+        aiohttp.ClientError, OSError, asyncio.TimeoutError: it does not answer.
+    """
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=seconds)) as session,
+        session.post(address, data=body, headers=headers, allow_redirects=False) as answer,
+    ):
+        return answer.status
+
+
 def _object(content: bytes) -> dict[str, Any] | None:
     try:
         body = json.loads(content)
