@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection, Engine
 from assistant.contact import records
 from assistant.contact.cipher import Cipher, UnreadableError
 from assistant.settings import Settings
+from assistant.storage.channel_records import erase_channel_records, purge_channel_records
 from assistant.storage.database import (
     StorageError,
     contact_drafts,
@@ -175,6 +176,7 @@ class PersonalData:
                 drafts += records.erase_conversation(connection, name)[1]
                 events += erase_transcript(connection, name)
                 erase_feedback(connection, name)
+                erase_channel_records(connection, name)
             for row in connection.execute(
                 sa.select(contact_requests)
                 .where(contact_requests.c.number.in_(found.numbers))
@@ -198,6 +200,7 @@ class PersonalData:
         with transaction(self._engine) as connection:
             connection.execute(sa.delete(ended_sessions).where(ended_sessions.c.expires_at < now))
             erase_feedback_before(connection, now - retention.transcript * _DAY)
+            purge_channel_records(connection, now, retention.transcript)
             deleted = Deleted(
                 # Their history and their rows in the outbox go with them.
                 requests=connection.execute(sa.delete(contact_requests).where(over)).rowcount,

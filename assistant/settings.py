@@ -90,6 +90,7 @@ class Messaging:
     Attributes:
         public_url: where the platforms reach this server, as https://chat.example.com.
         call_seconds: how long one call of a platform may take.
+        give_up_hours: after that an answer that a platform does not take is given up.
         twilio_account_sid, twilio_auth_token: the account at Twilio.
         twilio_sms_number, twilio_whatsapp_number: our numbers as E.164; "" if the channel is off.
         messenger_page_token: lets us write as the office's Facebook page.
@@ -104,6 +105,7 @@ class Messaging:
 
     public_url: str = ""
     call_seconds: float = 10.0
+    give_up_hours: float = 6.0
     twilio_account_sid: str = ""
     twilio_auth_token: str = field(default="", repr=False)
     twilio_sms_number: str = ""
@@ -558,6 +560,7 @@ def _messaging(env: Mapping[str, str]) -> Messaging:
     return Messaging(
         public_url=public_url,
         call_seconds=_number(env, "CHANNEL_CALL_SECONDS", 10.0, 0.1, 120.0),
+        give_up_hours=_number(env, "CHANNEL_GIVE_UP_HOURS", 6.0, 0.01, 72.0),
         **addresses,
         **{name.lower(): value for name, value in {**values, **numbers}.items()},
     )
