@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from importlib import import_module
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
@@ -19,14 +18,6 @@ commands = typer.Typer()
 _channels = typer.Typer(help="The messaging channels: which are on, and what is wrong with them.")
 commands.add_typer(_channels, name="channels", no_args_is_help=True)
 
-_PLATFORMS = {
-    "twilio": "Twilio",
-    "messenger": "Messenger",
-    "telegram": "Telegram",
-    "slack": "Slack",
-}
-"""Each platform's module in `assistant.channels.messaging`, and its class there."""
-
 _NEEDED = {
     "twilio": (
         "TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN, and TWILIO_SMS_NUMBER or TWILIO_WHATSAPP_NUMBER"
@@ -35,7 +26,7 @@ _NEEDED = {
     "telegram": "TELEGRAM_TOKEN and TELEGRAM_SECRET",
     "slack": "SLACK_BOT_TOKEN and SLACK_SIGNING_SECRET",
 }
-"""What turns each platform on."""
+"""What turns each platform of `assistant.channels.messaging.registry.PLATFORMS` on."""
 
 _ALSO_CALLED = {"sms": "twilio", "whatsapp": "twilio", "facebook": "messenger"}
 
@@ -47,10 +38,10 @@ def list_channels() -> None:
     """Show which channels are on, and the address that each platform is given."""
     settings = load_settings()
     on = 0
-    for name in _PLATFORMS:
+    for name in _platforms():
         serves = _served(name, settings)
         if _platform_of(name, settings) is None:
-            typer.echo(f"{name:9}  off  set {_NEEDED[name]}")
+            typer.echo(f"{name:9}  off  set {_NEEDED.get(name, 'its secrets')}")
             continue
         on += 1
         typer.echo(
@@ -67,7 +58,7 @@ def check(
 ) -> None:
     """Check secrets, public address and webhook, and say what is wrong. Sends nobody a message."""
     settings = load_settings()
-    names = [_known(name)] if name else list(_PLATFORMS)
+    names = [_known(name)] if name else list(_platforms())
     if not name:
         names = [each for each in names if _platform_of(each, settings) is not None]
         if not names:
@@ -111,23 +102,29 @@ def connect(
 def _known(name: str) -> str:
     plain = name.strip().lower()
     known = _ALSO_CALLED.get(plain, plain)
-    if known not in _PLATFORMS:
+    if known not in _platforms():
         raise OfficeCommandError(
-            f"There is no channel '{name}'. There are: {', '.join(_PLATFORMS)}."
+            f"There is no channel '{name}'. There are: {', '.join(_platforms())}."
         )
     return known
 
 
+def _platforms() -> dict[str, type[Platform]]:
+    from assistant.channels.messaging.registry import PLATFORMS
+
+    return {platform.name: platform for platform in PLATFORMS}
+
+
 def _platform_of(name: str, settings: Settings) -> Platform | None:
-    module = import_module(f"assistant.channels.messaging.{name}")
-    made: Platform | None = getattr(module, _PLATFORMS[name]).from_settings(settings)
-    return made
+    return _platforms()[name].from_settings(settings)
 
 
 def _on(name: str, settings: Settings) -> Platform:
     platform = _platform_of(name, settings)
     if platform is None:
-        raise OfficeCommandError(f"{name} is off. To turn it on, set {_NEEDED[name]}. {_GUIDE}")
+        raise OfficeCommandError(
+            f"{name} is off. To turn it on, set {_NEEDED.get(name, 'its secrets')}. {_GUIDE}"
+        )
     return platform
 
 

@@ -244,10 +244,11 @@ class Slack(Platform):
         challenge = secrets.token_hex(16)
         body = json.dumps({"type": "url_verification", "challenge": challenge}).encode()
         timestamp = str(int(time.time()))
+        signature = self._verifier.generate_signature(timestamp=timestamp, body=body) or ""
         headers = {
             "Content-Type": "application/json",
             "X-Slack-Request-Timestamp": timestamp,
-            "X-Slack-Signature": self._verifier.generate_signature(timestamp=timestamp, body=body),
+            "X-Slack-Signature": signature,
         }
         try:
             status = await status_of_post(self._webhook, self._seconds, body, headers)
