@@ -1,1 +1,1 @@
-"""Stand-ins for the messaging platforms: they sign, check, record and fail as the real ones document."""
+"""Stand-ins for the messaging platforms: they sign as documented, take what we send, and can fail."""
