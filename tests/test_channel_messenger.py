@@ -23,9 +23,10 @@ from assistant.channels.messaging.platform import (
     UnreadableRequestError,
 )
 from assistant.settings import SettingError, load_settings
+from tests.changed_json import changes
 from tests.platforms import messenger as meta
+from tests.platforms.base import BROKEN, NOT_JSON, SILENT, Fault
 from tests.platforms.messenger import MessengerStandIn, as_body, batch, entry, signature, text_event
-from tests.platforms.stand_in import changes
 
 ANA = "7382917364500921"
 BEN = "7382917364500922"
@@ -54,7 +55,7 @@ def get(query: str) -> Request:
     return Request(f"/webhooks/messenger?{query}".encode(), Header({}), "1.1", "GET", None, APP)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def stand_in() -> Iterator[MessengerStandIn]:
     stand_in = MessengerStandIn()
     stand_in.start()
@@ -64,7 +65,6 @@ def stand_in() -> Iterator[MessengerStandIn]:
 
 @pytest.fixture
 async def messenger(stand_in: MessengerStandIn) -> AsyncIterator[Messenger]:
-    stand_in.forget()
     environment = {
         **stand_in.environment,
         "PUBLIC_URL": PUBLIC_URL,
@@ -256,6 +256,9 @@ def test_whatever_meta_writes_is_read_or_refused(event: Any, change: Any) -> Non
 
 # What goes out.
 
+NO_ID = Fault(200, body=b'{"recipient_id": "1"}')
+ELSEWHERE = Fault(307, {"Location": f"/{meta.VERSION}/me/messages"})
+
 
 @pytest.mark.parametrize(
     ("text", "count", "shape"),
@@ -266,16 +269,17 @@ def test_whatever_meta_writes_is_read_or_refused(event: Any, change: Any) -> Non
         ("What would you like?", 4, "quick_replies"),
         ("x" * 2000, 13, "quick_replies"),
     ],
+    ids=["text", "buttons", "text too long for buttons", "too many buttons", "quick replies"],
 )
 async def test_what_fits_the_limits_is_taken(
     messenger: Messenger, stand_in: MessengerStandIn, text: str, count: int, shape: str
 ) -> None:
     await messenger.send(ANA, Outgoing(text, choices(count)))
-    [sent] = stand_in.to(ANA)
+    [sent] = stand_in.sent_to(ANA)
     assert sent.text == text
     assert sent.choices == tuple((one.id, one.title) for one in choices(count))
-    assert shape in sent.body["message"]
-    assert not stand_in.complaints
+    assert shape in sent.raw["message"]
+    assert not stand_in.problems
 
 
 async def test_the_limits_are_those_that_messenger_enforces(
@@ -285,7 +289,7 @@ async def test_the_limits_are_those_that_messenger_enforces(
     longest = Choice("c" * limits.choice_id, "t" * limits.choice_title)
     await messenger.send(ANA, Outgoing("x" * limits.text_with_choices, (longest,)))
     await messenger.send(ANA, Outgoing("What?", (longest,)))
-    assert not stand_in.complaints
+    assert not stand_in.problems
     for outgoing in (
         Outgoing("x" * (limits.text + 1)),
         Outgoing("x", choices(limits.choices + 1)),
@@ -295,7 +299,7 @@ async def test_the_limits_are_those_that_messenger_enforces(
         with pytest.raises(PlatformError) as refused:
             await messenger.send(ANA, outgoing)
         assert refused.value.permanent
-    assert len(stand_in.complaints) == 4
+    assert len(stand_in.problems) == 4
 
 
 async def test_a_picture_goes_before_its_words(
@@ -304,11 +308,14 @@ async def test_a_picture_goes_before_its_words(
     image = "https://moonbeam.example/door.jpg"
     await messenger.send(ANA, Outgoing("", image=image, image_text="The blue door"))
     await messenger.send(BEN, Outgoing("Ring twice.", choices(1), image, "The blue door"))
-    assert [(one.image, one.text) for one in stand_in.to(ANA)] == [
+    assert [(one.image, one.text) for one in stand_in.sent_to(ANA)] == [
         (image, ""),
         ("", "The blue door"),
     ]
-    assert [(one.image, one.text) for one in stand_in.to(BEN)] == [(image, ""), ("", "Ring twice.")]
+    assert [(one.image, one.text) for one in stand_in.sent_to(BEN)] == [
+        (image, ""),
+        ("", "Ring twice."),
+    ]
 
 
 async def test_words_arrive_when_their_picture_cannot_be_fetched(
@@ -318,7 +325,7 @@ async def test_words_arrive_when_their_picture_cannot_be_fetched(
     await messenger.send(
         ANA, Outgoing("Ring twice.", choices(1), "https://moonbeam.example/door.jpg")
     )
-    [sent] = stand_in.to(ANA)
+    [sent] = stand_in.sent_to(ANA)
     assert sent.text == "Ring twice.\nhttps://moonbeam.example/door.jpg"
     assert sent.choices
 
@@ -326,23 +333,25 @@ async def test_words_arrive_when_their_picture_cannot_be_fetched(
 async def test_where_a_picture_is_refused_a_blocked_patient_is_told_apart(
     messenger: Messenger, stand_in: MessengerStandIn
 ) -> None:
-    stand_in.unreachable.add(ANA)
+    stand_in.blocked.add(ANA)
     with pytest.raises(PlatformError, match="cannot be reached"):
         await messenger.send(ANA, Outgoing("", image="https://moonbeam.example/door.jpg"))
-    assert stand_in.calls == 1
+    assert stand_in.calls_made == 1
 
 
-@pytest.mark.parametrize("fault", ["error", "silent", "hang up", "nonsense", "redirect"])
+@pytest.mark.parametrize(
+    "fault", [BROKEN, SILENT, NOT_JSON, NO_ID, ELSEWHERE], ids=lambda fault: str(fault.status)
+)
 async def test_a_fault_of_messengers_is_worth_another_try(
-    messenger: Messenger, stand_in: MessengerStandIn, fault: str
+    messenger: Messenger, stand_in: MessengerStandIn, fault: Fault
 ) -> None:
     stand_in.fail(fault)
     with pytest.raises(PlatformError) as failed:
         await messenger.send(ANA, Outgoing("hello"))
     assert not failed.value.permanent
-    assert stand_in.arrived_elsewhere == 0
+    assert stand_in.sent == []
     await messenger.send(ANA, Outgoing("hello"))
-    assert len(stand_in.to(ANA)) == 1
+    assert len(stand_in.sent_to(ANA)) == 1
 
 
 async def test_messenger_away_is_worth_another_try(
@@ -358,13 +367,14 @@ async def test_messenger_away_is_worth_another_try(
     assert meta.PAGE_TOKEN not in str(failed.value)
 
 
-@pytest.mark.parametrize(("as_400", "wait"), [(False, 7.0), (True, 60.0)])
+@pytest.mark.parametrize(
+    ("fault", "wait"), [(Fault(429, {"Retry-After": "7"}), 7.0), (meta.TOO_MANY_AS_400, 60.0)]
+)
 async def test_too_many_calls_are_tried_again_after_the_time_asked_for(
-    messenger: Messenger, stand_in: MessengerStandIn, as_400: bool, wait: float
+    messenger: Messenger, stand_in: MessengerStandIn, fault: Fault, wait: float
 ) -> None:
     """Graph says it with 429, or with 400 and a code of its own."""
-    stand_in.retry_after, stand_in.rate_limited_as_400 = 7, as_400
-    stand_in.fail("busy")
+    stand_in.fail(fault)
     with pytest.raises(PlatformError) as failed:
         await messenger.send(ANA, Outgoing("hello"))
     assert (failed.value.permanent, failed.value.retry_after) == (False, wait)
@@ -373,7 +383,7 @@ async def test_too_many_calls_are_tried_again_after_the_time_asked_for(
 async def test_who_cannot_be_written_to_is_not_written_to_again(
     messenger: Messenger, stand_in: MessengerStandIn
 ) -> None:
-    stand_in.unreachable.add(ANA)
+    stand_in.blocked.add(ANA)
     stand_in.window_closed.add(BEN)
     for recipient, reason in ((ANA, "cannot be reached"), (BEN, "older than 24 hours")):
         with pytest.raises(PlatformError, match=reason) as failed:
@@ -383,7 +393,6 @@ async def test_who_cannot_be_written_to_is_not_written_to_again(
 
 
 async def test_a_token_that_ran_out_can_be_put_right(stand_in: MessengerStandIn) -> None:
-    stand_in.forget()
     environment = {**stand_in.environment, "PUBLIC_URL": PUBLIC_URL}
     wrong = Messenger.from_settings(
         load_settings({**environment, "MESSENGER_PAGE_TOKEN": "EAAG" + "x" * 40})
@@ -421,7 +430,7 @@ async def test_the_check_says_what_is_wrong(
     stand_in.callback_url = f"{PUBLIC_URL}/webhooks/messenger"
     stand_in.app_fields = stand_in.page_fields = ["messages", "messaging_postbacks"]
     assert await messenger.check() == []
-    stand_in.always("error")
+    stand_in.stop()
     [away] = await messenger.check()
     assert "cannot reach" in away
 
@@ -437,7 +446,6 @@ async def test_the_check_says_what_is_wrong(
 async def test_the_check_names_the_setting_that_is_wrong(
     stand_in: MessengerStandIn, setting: str, value: str, said: str
 ) -> None:
-    stand_in.forget()
     environment = {**stand_in.environment, "PUBLIC_URL": PUBLIC_URL, setting: value}
     messenger = Messenger.from_settings(load_settings(environment))
     assert messenger is not None

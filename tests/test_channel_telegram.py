@@ -23,8 +23,9 @@ from assistant.channels.messaging.platform import (
 )
 from assistant.channels.messaging.telegram import Telegram
 from assistant.settings import SettingError, load_settings
+from tests.changed_json import changes
 from tests.platforms import telegram
-from tests.platforms.stand_in import changes
+from tests.platforms.base import BROKEN, NOT_JSON, SILENT, Fault
 from tests.platforms.telegram import SECRET, TelegramStandIn, text_update
 
 ANA = "59012345"
@@ -42,7 +43,7 @@ def post(update: Any, secret: str = SECRET, body: bytes | None = None) -> Reques
     return request
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def stand_in() -> Iterator[TelegramStandIn]:
     stand_in = TelegramStandIn()
     stand_in.start()
@@ -64,7 +65,6 @@ def platform(stand_in: TelegramStandIn, **more: str) -> Telegram:
 
 @pytest.fixture
 async def bot(stand_in: TelegramStandIn) -> AsyncIterator[Telegram]:
-    stand_in.forget()
     made = platform(stand_in)
     yield made
     await made.close()
@@ -206,16 +206,19 @@ def test_whatever_telegram_writes_is_read_or_refused(update: Any, change: Any) -
 
 # What goes out.
 
+NO_ID = Fault(200, body=b'{"result": {}}')
+ELSEWHERE = Fault(307, {"Location": f"/bot{telegram.TOKEN}/sendMessage"})
+
 
 async def test_text_goes_as_it_is_and_buttons_below_it(
     bot: Telegram, stand_in: TelegramStandIn
 ) -> None:
     text = "*Monday* to _Friday_ <b>9</b>-5, see https://moonbeam.example/a_b"
     await bot.send(ANA, Outgoing(text, choices(3)))
-    [sent] = stand_in.to(ANA)
+    [sent] = stand_in.sent_to(ANA)
     assert sent.text == text
     assert sent.choices == tuple((one.id, one.title) for one in choices(3))
-    assert not stand_in.complaints
+    assert not stand_in.problems
 
 
 async def test_the_limits_are_those_that_telegram_enforces(
@@ -225,7 +228,7 @@ async def test_the_limits_are_those_that_telegram_enforces(
     longest = Choice("c" * limits.choice_id, "t" * limits.choice_title)
     await bot.send(ANA, Outgoing("x" * limits.text_with_choices, (longest,)))
     await bot.send(ANA, Outgoing("x", choices(limits.choices)))
-    assert not stand_in.complaints
+    assert not stand_in.problems
     for outgoing in (
         Outgoing("x" * (limits.text + 1)),
         Outgoing("x", (Choice(longest.id + "c", "t"),)),
@@ -233,18 +236,18 @@ async def test_the_limits_are_those_that_telegram_enforces(
         with pytest.raises(PlatformError) as refused:
             await bot.send(ANA, outgoing)
         assert refused.value.permanent
-    assert len(stand_in.complaints) == 2
+    assert len(stand_in.problems) == 2
 
 
 async def test_a_picture_has_its_words_below_it(bot: Telegram, stand_in: TelegramStandIn) -> None:
     image = "https://moonbeam.example/door.jpg"
     await bot.send(ANA, Outgoing("", image=image, image_text="The blue door"))
     await bot.send(BEN, Outgoing("x" * 1025, choices(1), image, "The blue door"))
-    assert [(one.image, one.text) for one in stand_in.to(ANA)] == [(image, "The blue door")]
-    photo, words = stand_in.to(BEN)
+    assert [(one.image, one.text) for one in stand_in.sent_to(ANA)] == [(image, "The blue door")]
+    photo, words = stand_in.sent_to(BEN)
     assert (photo.image, photo.text, photo.choices) == (image, "The blue door", ())
     assert (words.image, words.text, len(words.choices)) == ("", "x" * 1025, 1)
-    assert not stand_in.complaints
+    assert not stand_in.problems
 
 
 async def test_words_arrive_when_their_picture_cannot_be_fetched(
@@ -254,9 +257,9 @@ async def test_words_arrive_when_their_picture_cannot_be_fetched(
     image = "https://moonbeam.example/door.jpg"
     await bot.send(ANA, Outgoing("Ring twice.", choices(1), image))
     await bot.send(BEN, Outgoing("x" * 4096, (), image))
-    [sent] = stand_in.to(ANA)
+    [sent] = stand_in.sent_to(ANA)
     assert (sent.text, len(sent.choices)) == (f"Ring twice.\n{image}", 1)
-    assert [one.text for one in stand_in.to(BEN)] == ["x" * 4096]
+    assert [one.text for one in stand_in.sent_to(BEN)] == ["x" * 4096]
 
 
 async def test_a_press_is_acknowledged_once(bot: Telegram, stand_in: TelegramStandIn) -> None:
@@ -267,17 +270,19 @@ async def test_a_press_is_acknowledged_once(bot: Telegram, stand_in: TelegramSta
     assert failed.value.permanent
 
 
-@pytest.mark.parametrize("fault", ["error", "silent", "hang up", "nonsense", "redirect"])
+@pytest.mark.parametrize(
+    "fault", [BROKEN, SILENT, NOT_JSON, NO_ID, ELSEWHERE], ids=lambda fault: str(fault.status)
+)
 async def test_a_fault_of_telegrams_is_worth_another_try(
-    bot: Telegram, stand_in: TelegramStandIn, fault: str
+    bot: Telegram, stand_in: TelegramStandIn, fault: Fault
 ) -> None:
     stand_in.fail(fault)
     with pytest.raises(PlatformError) as failed:
         await bot.send(ANA, Outgoing("hello"))
     assert not failed.value.permanent
-    assert stand_in.arrived_elsewhere == 0
+    assert stand_in.sent == []
     await bot.send(ANA, Outgoing("hello"))
-    assert len(stand_in.to(ANA)) == 1
+    assert len(stand_in.sent_to(ANA)) == 1
 
 
 async def test_telegram_away_is_worth_another_try(bot: Telegram, stand_in: TelegramStandIn) -> None:
@@ -294,8 +299,7 @@ async def test_telegram_away_is_worth_another_try(bot: Telegram, stand_in: Teleg
 async def test_too_many_calls_are_tried_again_after_the_time_asked_for(
     bot: Telegram, stand_in: TelegramStandIn
 ) -> None:
-    stand_in.retry_after = 7
-    stand_in.fail("busy")
+    stand_in.fail(telegram.TOO_MANY_FOR_SECONDS)
     with pytest.raises(PlatformError) as failed:
         await bot.send(ANA, Outgoing("hello"))
     assert (failed.value.permanent, failed.value.retry_after) == (False, 7.0)
@@ -304,7 +308,7 @@ async def test_too_many_calls_are_tried_again_after_the_time_asked_for(
 async def test_who_blocked_the_bot_is_not_written_to_again(
     bot: Telegram, stand_in: TelegramStandIn
 ) -> None:
-    stand_in.unreachable.add(ANA)
+    stand_in.blocked.add(ANA)
     for outgoing in (
         Outgoing("my number is 5550134"),
         Outgoing("", image="https://moonbeam.example/door.jpg", image_text="5550134"),
@@ -313,11 +317,10 @@ async def test_who_blocked_the_bot_is_not_written_to_again(
             await bot.send(ANA, outgoing)
         assert failed.value.permanent
         assert "5550134" not in str(failed.value)
-    assert stand_in.calls == 2
+    assert stand_in.calls_made == 2
 
 
 async def test_a_token_that_was_revoked_can_be_put_right(stand_in: TelegramStandIn) -> None:
-    stand_in.forget()
     wrong = platform(stand_in, TELEGRAM_TOKEN="123456789:AArevoked")
     with pytest.raises(PlatformError, match="TELEGRAM_TOKEN") as failed:
         await wrong.send(ANA, Outgoing("hello"))
@@ -363,13 +366,12 @@ async def test_the_check_says_what_is_wrong_and_setting_the_webhook_mends_it(
     await bot.set_webhook()
     stand_in.webhook |= {"last_error_date": int(time.time()) - 86400, "last_error_message": "x"}
     assert await bot.check() == []
-    stand_in.always("error")
+    stand_in.stop()
     [away] = await bot.check()
     assert "cannot reach" in away
 
 
 async def test_the_check_knows_the_ports_of_telegram(stand_in: TelegramStandIn) -> None:
-    stand_in.forget()
     bot = platform(stand_in, PUBLIC_URL="https://chat.moonbeam.example:9443")
     assert any("8443" in problem for problem in await bot.check())
     await bot.close()

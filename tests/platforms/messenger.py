@@ -18,12 +18,11 @@ import hmac
 import json
 import secrets
 import time
-from typing import Any
+from typing import Any, ClassVar
 
-import httpx
 from aiohttp import web
 
-from tests.platforms.stand_in import Refusal, Sent, StandIn
+from tests.platforms.base import Fault, Sent, StandIn, WebhookCall, Written, fresh_number
 
 APP_SECRET = "5f0c3f9d1b7e4a8290c6d3e1f7a8b9c0"
 PAGE_TOKEN = "EAAGm0PX4ZCpsBAKbIaZCdEfGhIjKlMnOpQrStUvWxYz"
@@ -50,6 +49,23 @@ def as_body(payload: dict[str, Any]) -> bytes:
     """Write JSON as Meta does: no character beyond ASCII, and slashes escaped."""
     text = json.dumps(payload, ensure_ascii=True, separators=(",", ":"))
     return text.replace("/", "\\/").encode()
+
+
+def length(text: str) -> int:
+    """Return the length in UTF-16 units, as nobody at Meta says what is counted: an emoji is two."""
+    return len(text.encode("utf-16-le")) // 2
+
+
+def signed(payload: dict[str, Any], secret: str = APP_SECRET) -> WebhookCall:
+    """Return a call of the webhook."""
+    body = as_body(payload)
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": "facebookexternalua",
+        "X-Hub-Signature": "sha1=" + hmac.new(secret.encode(), body, hashlib.sha1).hexdigest(),
+        "X-Hub-Signature-256": signature(body, secret),
+    }
+    return WebhookCall("/webhooks/messenger", headers, body)
 
 
 def event(sender: str, timestamp: float | None = None, **kind: Any) -> Event:
@@ -143,10 +159,13 @@ class MessengerStandIn(StandIn):
     Attributes:
         window_closed: recipients who wrote more than 24 hours ago.
         images: whether pictures can be fetched from their addresses.
-        callback_url, page_fields: how the webhook is set up in the app and for the page.
+        callback_url, app_fields, page_fields: how the webhook is set up in the app and for the page.
     """
 
-    name = "messenger"
+    name: ClassVar[str] = "messenger"
+    signature_header: ClassVar[str] = "X-Hub-Signature-256"
+    batches: ClassVar[bool] = True
+    orders: ClassVar[bool] = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -155,114 +174,96 @@ class MessengerStandIn(StandIn):
         self.callback_url = ""
         self.app_fields = ["messages", "messaging_postbacks"]
         self.page_fields = ["messages", "messaging_postbacks"]
-        self.rate_limited_as_400 = False
+        self._began = time.time()
 
     @property
     def environment(self) -> dict[str, str]:
-        """The settings of a server that talks to this stand-in."""
         return {**ENVIRONMENT, "MESSENGER_API_URL": self.url}
+
+    def new_sender(self) -> str:
+        return str(7_382_917_364_000_000 + fresh_number())
 
     # Calls of the webhook.
 
-    def post(
-        self,
-        url: str,
-        payload: dict[str, Any],
-        headers: dict[str, str] | None = None,
-        body: bytes | None = None,
-    ) -> httpx.Response:
-        """Call the webhook, signed.
+    def calls(
+        self, *written: Written, at: float | None = None, secret: str | None = None
+    ) -> list[WebhookCall]:
+        events = [self._event(message) for message in written]
+        return [signed(batch(*events), secret or APP_SECRET)]
 
-        Args:
-            url: its address.
-            payload: what is signed.
-            headers: take the place of ours; a value of "" leaves the header out.
-            body: sent in place of what was signed.
-        """
-        signed = as_body(payload)
-        given = {
-            "Content-Type": "application/json",
-            "User-Agent": "facebookexternalua",
-            "X-Hub-Signature": "sha1=" + hmac.new(APP_SECRET.encode(), signed, "sha1").hexdigest(),
-            "X-Hub-Signature-256": signature(signed),
-            **(headers or {}),
+    def other_calls(self, sender: str) -> list[WebhookCall]:
+        echoes = [echo_event(sender, "We are open from nine."), echo_event(sender, image=True)]
+        old = text_event(sender, "hours", timestamp=time.time() - 25 * 3600)
+        elsewhere = {**batch(text_event(sender, "hours")), "object": "instagram"}
+        standby = {
+            "object": "page",
+            "entry": [{"id": PAGE, "standby": [text_event(sender, "hours")]}],
         }
-        given = {name: value for name, value in given.items() if value}
-        return httpx.post(url, content=signed if body is None else body, headers=given, timeout=30)
+        payloads = [batch(event) for event in (*other_events(sender), *echoes, old)]
+        return [signed(payload) for payload in (*payloads, elsewhere, standby)]
+
+    def is_acknowledged(self, status: int, body: bytes) -> bool:
+        return status == 200 and body == b"EVENT_RECEIVED"
+
+    def _event(self, written: Written) -> Event:
+        # The order is told by milliseconds.
+        moment = self._began + written.order / 1000 if written.order else time.time()
+        if written.media:
+            made = media_event(written.sender, text=written.text)
+        elif written.choice and self._is_button(written.choice):
+            made = postback_event(written.sender, written.text, written.choice)
+        elif written.choice:
+            made = quick_reply_event(written.sender, written.text, written.choice)
+        else:
+            made = text_event(written.sender, written.text)
+        content = made.get("message") or made["postback"]
+        content["mid"] = written.message_id or content["mid"]
+        return {**made, "timestamp": int(1000 * moment)}
+
+    def _is_button(self, choice: str) -> bool:
+        """Whether it was the button of a template, and no quick reply."""
+        return any(
+            "attachment" in sent.raw["message"] and choice in dict(sent.choices)
+            for sent in self.sent
+        )
 
     # The Graph API.
 
-    def forget(self) -> None:
-        super().forget()
-        self.window_closed.clear()
-        self.images = True
-        self.rate_limited_as_400 = False
-
-    def busy(self) -> Refusal:
-        error = _error(4, "(#4) Application request limit reached", "OAuthException")
-        if self.rate_limited_as_400:
-            return Refusal(400, _error(613, "Calls to this api have exceeded the rate limit."))
-        return Refusal(429, error, {"Retry-After": str(self.retry_after)})
-
-    def broken(self) -> Refusal:
-        return Refusal(
-            500, _error(2, "An unexpected error has occurred. Please retry your request later.")
-        )
-
-    def routes(self) -> list[web.RouteDef]:
-        return [
-            web.post("/{version}/me/messages", self._send),
-            web.get("/{version}/me", self._me),
-            web.get("/{version}/app", self._app),
-            web.get("/{version}/{app}/subscriptions", self._subscriptions),
-            web.get("/{version}/{page}/subscribed_apps", self._subscribed_apps),
-        ]
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        router.add_post("/{version}/me/messages", self._send)
+        router.add_get("/{version}/me", self._me)
+        router.add_get("/{version}/app", self._app)
+        router.add_get("/{version}/{app}/subscriptions", self._subscriptions)
+        router.add_get("/{version}/{page}/subscribed_apps", self._subscribed_apps)
 
     async def _send(self, request: web.Request) -> web.Response:
-        self._admit(request)
         body = json.loads(await request.read())
-        fault = _fault_of(body)
-        if fault:
-            self.complaints.append(fault)
-            raise Refusal(400, _error(100, f"(#100) {fault}", "OAuthException"))
-        recipient = body["recipient"]["id"]
-        if recipient in self.unreachable:
-            raise Refusal(
-                400, _error(551, "(#551) This person isn't available right now.", subcode=1545041)
-            )
+        recipient = str(body.get("recipient", {}).get("id"))
+        if (failure := await self.refusal(recipient)) is not None:
+            return failure
+        if (refused := _refused(request)) is not None:
+            return refused
+        if fault := _fault_of(body):
+            self.object_to(fault)
+            return _error(100, f"(#100) {fault}")
+        if recipient in self.blocked:
+            return _error(551, "(#551) This person isn't available right now.", subcode=1545041)
         if recipient in self.window_closed:
             message = "(#10) This message is sent outside of allowed window."
-            raise Refusal(400, _error(10, message, subcode=2018278))
+            return _error(10, message, subcode=2018278)
         sent = _as_sent(body)
         if sent.image and not self.images:
-            raise Refusal(
-                400, _error(100, "(#100) Failed to fetch the file from the url", subcode=2018008)
-            )
-        self.sent.append(sent)
+            return _error(100, "(#100) Failed to fetch the file from the url", subcode=2018008)
+        self.take(sent)
         return web.json_response({"recipient_id": recipient, "message_id": mid()})
 
-    def _admit(self, request: web.Request, token: str = PAGE_TOKEN) -> None:
-        if request.match_info["version"] != VERSION:
-            raise Refusal(400, _error(2635, "You are calling a deprecated version of the API."))
-        if request.query.get("access_token") != token:
-            raise Refusal(400, _error(190, "Invalid OAuth access token.", "OAuthException"))
-        if "|" in token:
-            return
-        proof = hmac.new(APP_SECRET.encode(), token.encode(), hashlib.sha256).hexdigest()
-        if request.query.get("appsecret_proof") != proof:
-            message = "Invalid appsecret_proof provided in the API argument"
-            raise Refusal(400, _error(100, message, "GraphMethodException"))
-
     async def _me(self, request: web.Request) -> web.Response:
-        self._admit(request)
-        return web.json_response({"id": PAGE, "name": "Moonbeam Acupuncture"})
+        return _told(request, {"id": PAGE, "name": "Moonbeam Acupuncture"})
 
     async def _app(self, request: web.Request) -> web.Response:
-        self._admit(request)
-        return web.json_response({"id": APP, "name": "Moonbeam assistant"})
+        return _told(request, {"id": APP, "name": "Moonbeam assistant"})
 
     async def _subscriptions(self, request: web.Request) -> web.Response:
-        self._admit(request, f"{APP}|{APP_SECRET}")
         data = [
             {
                 "object": "page",
@@ -271,23 +272,50 @@ class MessengerStandIn(StandIn):
                 "fields": [{"name": name, "version": VERSION} for name in self.app_fields],
             }
         ]
-        return web.json_response({"data": data if self.callback_url else []})
+        found = {"data": data if self.callback_url else []}
+        return _told(request, found, f"{APP}|{APP_SECRET}")
 
     async def _subscribed_apps(self, request: web.Request) -> web.Response:
-        self._admit(request)
         if request.match_info["page"] != PAGE:
-            raise Refusal(400, _error(100, "Unsupported get request."))
+            return _error(100, "Unsupported get request.")
         data = [{"id": APP, "name": "Moonbeam assistant", "subscribed_fields": self.page_fields}]
-        return web.json_response({"data": data if self.page_fields else []})
+        return _told(request, {"data": data if self.page_fields else []})
 
 
-def _error(
-    code: int, message: str, kind: str = "OAuthException", subcode: int | None = None
-) -> dict[str, Any]:
-    error: dict[str, Any] = {"message": message, "type": kind, "code": code}
+def _told(request: web.Request, body: dict[str, Any], token: str = PAGE_TOKEN) -> web.Response:
+    refused = _refused(request, token)
+    return web.json_response(body) if refused is None else refused
+
+
+def _refused(request: web.Request, token: str = PAGE_TOKEN) -> web.Response | None:
+    """Return what answers a call with the wrong version, token or proof; None if all is right."""
+    if request.match_info["version"] != VERSION:
+        return _error(2635, "You are calling a deprecated version of the API.")
+    if request.query.get("access_token") != token:
+        return _error(190, "Invalid OAuth access token.")
+    proof = hmac.new(APP_SECRET.encode(), token.encode(), hashlib.sha256).hexdigest()
+    if token == PAGE_TOKEN and request.query.get("appsecret_proof") != proof:
+        return _error(100, "Invalid appsecret_proof provided in the API argument")
+    return None
+
+
+def error_body(code: int, message: str, subcode: int | None = None) -> dict[str, Any]:
+    """Return an error of the Graph API."""
+    error: dict[str, Any] = {"message": message, "type": "OAuthException", "code": code}
     if subcode is not None:
         error["error_subcode"] = subcode
     return {"error": {**error, "fbtrace_id": "BLBz/WZt8dN"}}
+
+
+def _error(code: int, message: str, subcode: int | None = None) -> web.Response:
+    return web.json_response(error_body(code, message, subcode), status=400)
+
+
+TOO_MANY_AS_400 = Fault(
+    400,
+    body=json.dumps(error_body(613, "Calls to this api have exceeded the rate limit.")).encode(),
+)
+"""How the Graph API says it, too."""
 
 
 def _fault_of(body: Any) -> str:
@@ -303,7 +331,7 @@ def _fault_of(body: Any) -> str:
         return f"unexpected parts of a message: {sorted(message)}"
     if ("text" in message) == ("attachment" in message):
         return "a message is either text or an attachment"
-    if "text" in message and not 1 <= len(message["text"].strip()) <= len(message["text"]) <= 2000:
+    if "text" in message and not (message["text"].strip() and length(message["text"]) <= 2000):
         return "Length of param message[text] must be less than or equal to 2000"
     if "quick_replies" in message:
         return _quick_replies_fault(message["quick_replies"])
@@ -316,7 +344,7 @@ def _quick_replies_fault(replies: Any) -> str:
     for reply in replies:
         if set(reply) != {"content_type", "title", "payload"} or reply["content_type"] != "text":
             return "a quick reply has a content_type, a title and a payload"
-        if not 1 <= len(reply["title"]) <= 20:
+        if not 1 <= length(reply["title"]) <= 20:
             return "the title of a quick reply has 1 to 20 characters"
         if not 1 <= len(reply["payload"]) <= 1000:
             return "the payload of a quick reply has 1 to 1000 characters"
@@ -334,14 +362,14 @@ def _attachment_fault(attachment: Any) -> str:
         return "unknown attachment"
     if set(payload) != {"template_type", "text", "buttons"}:
         return "a button template has text and buttons"
-    if not 1 <= len(payload["text"]) <= 640:
+    if not 1 <= length(payload["text"]) <= 640:
         return "(#105) the text of a button template has 1 to 640 characters"
     if not 1 <= len(payload["buttons"]) <= 3:
         return "(#105) param name_placeholder[buttons] has too many elements."
     for button in payload["buttons"]:
         if set(button) != {"type", "title", "payload"} or button["type"] != "postback":
             return "a button has a type, a title and a payload"
-        if not (1 <= len(button["title"]) <= 20 and 1 <= len(button["payload"]) <= 1000):
+        if not (1 <= length(button["title"]) <= 20 and 1 <= len(button["payload"]) <= 1000):
             return "a button's title has 1 to 20 characters, its payload 1 to 1000"
     return ""
 
@@ -355,5 +383,5 @@ def _as_sent(body: dict[str, Any]) -> Sent:
         text=message.get("text") or payload.get("text", ""),
         choices=tuple((button["payload"], button["title"]) for button in buttons),
         image=payload.get("url", ""),
-        body=body,
+        raw=body,
     )

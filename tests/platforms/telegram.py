@@ -12,12 +12,19 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from typing import Any
+from typing import Any, ClassVar
 
-import httpx
 from aiohttp import web
 
-from tests.platforms.stand_in import Refusal, Sent, StandIn
+from tests.platforms.base import (
+    Fault,
+    Sent,
+    StandIn,
+    WebhookCall,
+    Written,
+    as_json,
+    fresh_number,
+)
 
 TOKEN = "123456789:AAF1x2y3z4-wIvOtDkq7PnRmQeLsJhGfDbC"
 SECRET = "moonbeam_9f8e7d6c5b4a3f2e1d0c"
@@ -149,6 +156,21 @@ def other_updates(sender: str) -> list[Update]:
     ]
 
 
+def signed(payload: Update, secret: str = SECRET) -> WebhookCall:
+    """Return a call of the webhook; it shows the secret, and nothing is signed."""
+    headers = {"Content-Type": "application/json", "X-Telegram-Bot-Api-Secret-Token": secret}
+    return WebhookCall("/webhooks/telegram", headers, as_json(payload))
+
+
+class RefusalError(Exception):
+    """The Bot API refuses a call."""
+
+    def __init__(self, code: int, description: str) -> None:
+        super().__init__(description)
+        self.code = code
+        self.description = description
+
+
 class TelegramStandIn(StandIn):
     """Telegram's side: calls the webhook, and is the Bot API.
 
@@ -159,7 +181,9 @@ class TelegramStandIn(StandIn):
         webhook_secret: the secret_token that the webhook was set with.
     """
 
-    name = "telegram"
+    name: ClassVar[str] = "telegram"
+    signature_header: ClassVar[str] = "X-Telegram-Bot-Api-Secret-Token"
+    orders: ClassVar[bool] = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -174,59 +198,45 @@ class TelegramStandIn(StandIn):
 
     @property
     def environment(self) -> dict[str, str]:
-        """The settings of a server that talks to this stand-in."""
         return {**ENVIRONMENT, "TELEGRAM_API_URL": self.url}
+
+    def new_sender(self) -> str:
+        return str(5_901_000_000 + fresh_number())
 
     # Calls of the webhook.
 
-    def post(
-        self,
-        url: str,
-        payload: Update,
-        headers: dict[str, str] | None = None,
-        body: bytes | None = None,
-    ) -> httpx.Response:
-        """Call the webhook with the secret.
+    def calls(
+        self, *written: Written, at: float | None = None, secret: str | None = None
+    ) -> list[WebhookCall]:
+        return [signed(self._update(message), secret or SECRET) for message in written]
 
-        Args:
-            url: its address.
-            payload: an update.
-            headers: take the place of ours; a value of "" leaves the header out.
-            body: sent in place of the update.
-        """
-        content = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
-        given = {
-            "Content-Type": "application/json",
-            "X-Telegram-Bot-Api-Secret-Token": SECRET,
-            **(headers or {}),
-        }
-        given = {name: value for name, value in given.items() if value}
-        return httpx.post(url, content=content if body is None else body, headers=given, timeout=30)
+    def other_calls(self, sender: str) -> list[WebhookCall]:
+        old = text_update(sender, "hours", date=time.time() - 25 * 3600)
+        return [signed(other) for other in (*other_updates(sender), old)]
+
+    def _update(self, written: Written) -> Update:
+        if written.choice:
+            made = press_update(written.sender, written.text, written.choice)
+        elif written.media:
+            caption = {"caption": written.text} if written.text else {}
+            made = media_update(written.sender, **PHOTO, **caption)
+        else:
+            made = text_update(written.sender, written.text)
+        if written.order:
+            made["update_id"] = 761_000_000 + written.order
+        return made
 
     # The Bot API.
 
-    def forget(self) -> None:
-        super().forget()
-        self.answered.clear()
-        self.images = True
-
-    def busy(self) -> Refusal:
-        wait = self.retry_after
-        return _refusal(
-            429, f"Too Many Requests: retry after {wait}", parameters={"retry_after": wait}
-        )
-
-    def broken(self) -> Refusal:
-        return _refusal(500, "Internal Server Error")
-
-    def routes(self) -> list[web.RouteDef]:
-        return [
-            web.route("*", "/bot{token}/{method}", self._call),
-        ]
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        router.add_post("/bot{token}/{method}", self._call)
 
     async def _call(self, request: web.Request) -> web.Response:
-        if request.match_info["token"] != TOKEN:
-            raise _refusal(401, "Unauthorized")
+        body = json.loads(await request.read())
+        name = request.match_info["method"]
+        failure = await self.refusal(str(body.get("chat_id"))) if name.startswith("send") else None
+        if failure is not None:
+            return failure
         methods = {
             "sendMessage": self._send_message,
             "sendPhoto": self._send_photo,
@@ -235,11 +245,17 @@ class TelegramStandIn(StandIn):
             "getWebhookInfo": self._get_webhook_info,
             "setWebhook": self._set_webhook,
         }
-        method = methods.get(request.match_info["method"])
-        if method is None:
-            raise _refusal(404, "Not Found")
-        body = json.loads(await request.read() or b"{}")
-        return web.json_response({"ok": True, "result": method(body)})
+        try:
+            if request.match_info["token"] != TOKEN:
+                raise RefusalError(401, "Unauthorized")
+            if name not in methods:
+                raise RefusalError(404, "Not Found")
+            return web.json_response({"ok": True, "result": methods[name](body)})
+        except RefusalError as refused:
+            return web.json_response(
+                {"ok": False, "error_code": refused.code, "description": refused.description},
+                status=refused.code,
+            )
 
     def _send_message(self, body: dict[str, Any]) -> dict[str, Any]:
         self._expect(body, {"chat_id", "text"}, {"reply_markup", "link_preview_options"})
@@ -247,26 +263,26 @@ class TelegramStandIn(StandIn):
         text = body["text"]
         if not text.strip():
             raise self._complain("Bad Request: message text is empty")
-        if len(text) > 4096:
+        if length(text) > 4096:
             raise self._complain("Bad Request: message is too long")
-        return self._take(body, Sent(str(body["chat_id"]), text, self._buttons(body), body=body))
+        return self._taken(body, Sent(str(body["chat_id"]), text, self._buttons(body), raw=body))
 
     def _send_photo(self, body: dict[str, Any]) -> dict[str, Any]:
         self._expect(body, {"chat_id", "photo"}, {"reply_markup", "caption"})
         caption = body.get("caption", "")
-        if len(caption) > 1024:
+        if length(caption) > 1024:
             raise self._complain("Bad Request: message caption is too long")
         if not body["photo"].startswith(("https://", "http://")) or not self.images:
-            raise _refusal(400, "Bad Request: failed to get HTTP URL content")
-        sent = Sent(str(body["chat_id"]), caption, self._buttons(body), body["photo"], body)
-        return self._take(body, sent)
+            raise RefusalError(400, "Bad Request: failed to get HTTP URL content")
+        sent = Sent(str(body["chat_id"]), caption, self._buttons(body), body["photo"], raw=body)
+        return self._taken(body, sent)
 
-    def _take(self, body: dict[str, Any], sent: Sent) -> dict[str, Any]:
+    def _taken(self, body: dict[str, Any], sent: Sent) -> dict[str, Any]:
         if not isinstance(body["chat_id"], int):
             raise self._complain("Bad Request: chat_id is empty")
-        if sent.recipient in self.unreachable:
-            raise _refusal(403, "Forbidden: bot was blocked by the user")
-        self.sent.append(sent)
+        if sent.recipient in self.blocked:
+            raise RefusalError(403, "Forbidden: bot was blocked by the user")
+        self.take(sent)
         return {
             "message_id": next(_message_ids),
             "from": {"id": BOT, "is_bot": True, "first_name": "Moonbeam"},
@@ -295,7 +311,7 @@ class TelegramStandIn(StandIn):
         self._expect(body, {"callback_query_id"}, set())
         query = body["callback_query_id"]
         if query in self.answered or not query.isdigit():
-            raise _refusal(
+            raise RefusalError(
                 400,
                 "Bad Request: query is too old and response timeout expired or query ID is invalid",
             )
@@ -317,7 +333,7 @@ class TelegramStandIn(StandIn):
     def _set_webhook(self, body: dict[str, Any]) -> bool:
         self._expect(body, {"url", "secret_token", "allowed_updates"}, set())
         if not body["url"].startswith("https://"):
-            raise _refusal(
+            raise RefusalError(
                 400, "Bad Request: bad webhook: An HTTPS URL must be provided for webhook"
             )
         self.webhook = {
@@ -334,10 +350,25 @@ class TelegramStandIn(StandIn):
         if not needed <= set(body) <= needed | allowed:
             raise self._complain(f"Bad Request: unexpected parameters {sorted(body)}")
 
-    def _complain(self, description: str) -> Refusal:
-        self.complaints.append(description)
-        return _refusal(400, description)
+    def _complain(self, description: str) -> RefusalError:
+        self.object_to(description)
+        return RefusalError(400, description)
 
 
-def _refusal(code: int, description: str, **more: Any) -> Refusal:
-    return Refusal(code, {"ok": False, "error_code": code, "description": description, **more})
+TOO_MANY_FOR_SECONDS = Fault(
+    429,
+    body=as_json(
+        {
+            "ok": False,
+            "error_code": 429,
+            "description": "Too Many Requests: retry after 7",
+            "parameters": {"retry_after": 7},
+        }
+    ),
+)
+"""How the Bot API says it: in the body, and without a Retry-After."""
+
+
+def length(text: str) -> int:
+    """Return the length in UTF-16 units, as entities are counted: an emoji is two."""
+    return len(text.encode("utf-16-le")) // 2
