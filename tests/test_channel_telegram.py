@@ -347,7 +347,7 @@ async def test_the_check_says_what_is_wrong_and_setting_the_webhook_mends_it(
     bot: Telegram, stand_in: TelegramStandIn
 ) -> None:
     [unknown] = await bot.check()
-    assert "assistant channels set telegram" in unknown
+    assert "assistant channels connect telegram" in unknown
     stand_in.webhook = {**stand_in.webhook, "url": "https://elsewhere.example/hook"}
     [elsewhere] = await bot.check()
     assert "elsewhere.example" in elsewhere
