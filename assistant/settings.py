@@ -96,6 +96,7 @@ class Messaging:
         messenger_page_token: lets us write as the office's Facebook page.
         messenger_app_secret: with it Meta signs its calls.
         messenger_verify_token: what Meta shows when the webhook is set up.
+        messenger_graph_version: of the Graph API, as v25.0; Meta ends each after two years or more.
         telegram_token: the bot's, from BotFather.
         telegram_secret: what Telegram shows at each call; ours to choose.
         slack_bot_token: begins with xoxb-.
@@ -114,6 +115,7 @@ class Messaging:
     messenger_page_token: str = field(default="", repr=False)
     messenger_app_secret: str = field(default="", repr=False)
     messenger_verify_token: str = field(default="", repr=False)
+    messenger_graph_version: str = "v25.0"
     messenger_api_url: str = "https://graph.facebook.com"
     telegram_token: str = field(default="", repr=False)
     telegram_secret: str = field(default="", repr=False)
@@ -557,8 +559,14 @@ def _messaging(env: Mapping[str, str]) -> Messaging:
         name.lower(): _web_address(env, name, getattr(Messaging, name.lower())).rstrip("/")
         for name in ("TWILIO_API_URL", "MESSENGER_API_URL", "TELEGRAM_API_URL", "SLACK_API_URL")
     }
+    graph_version = env.get("MESSENGER_GRAPH_VERSION") or Messaging.messenger_graph_version
+    if not re.fullmatch(r"v\d{1,3}\.\d", graph_version):
+        raise SettingError(
+            f"MESSENGER_GRAPH_VERSION is '{graph_version}'; write it as v25.0, or leave it out."
+        )
     return Messaging(
         public_url=public_url,
+        messenger_graph_version=graph_version,
         call_seconds=_number(env, "CHANNEL_CALL_SECONDS", 10.0, 0.1, 120.0),
         give_up_hours=_number(env, "CHANNEL_GIVE_UP_HOURS", 6.0, 0.01, 72.0),
         **addresses,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from time import time
@@ -19,10 +20,11 @@ _LONGEST_WAIT = 3600.0  # seconds; a platform that asks for more is asked again 
 
 @dataclass(frozen=True)
 class ApiAnswer:
-    """What a platform answered: its status, never 429 nor 5xx, and its JSON object."""
+    """What a platform answered: its status, never 429 nor 5xx, its JSON object and its headers."""
 
     status: int
     body: dict[str, Any]
+    headers: Mapping[str, str]
 
 
 class ApiClient:
@@ -88,12 +90,27 @@ class ApiClient:
             raise PlatformError(f"{self._platform} answered {status}", wait or _asked(body))
         if body is None:
             raise PlatformError(f"{self._platform} answered {status} without a JSON object")
-        return ApiAnswer(status, body)
+        return ApiAnswer(status, body, answer.headers)
 
     async def close(self) -> None:
         """Close the connections."""
         if self._session is not None:
             await self._session.close()
+
+
+async def status_of_post(
+    address: str, seconds: float, body: bytes, headers: dict[str, str] | None = None
+) -> int:
+    """Return the status with which an address answers: to ask whether a webhook is ours.
+
+    Raises:
+        aiohttp.ClientError, OSError, asyncio.TimeoutError: it does not answer.
+    """
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=seconds)) as session,
+        session.post(address, data=body, headers=headers, allow_redirects=False) as answer,
+    ):
+        return answer.status
 
 
 def _object(content: bytes) -> dict[str, Any] | None:

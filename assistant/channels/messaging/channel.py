@@ -29,9 +29,9 @@ from assistant.channels.messaging.platform import (
     PlatformError,
     UnreadableRequestError,
 )
+from assistant.channels.messaging.registry import platforms_of
 from assistant.channels.messaging.rendering import render
 from assistant.channels.messaging.senders import conversation_id
-from assistant.channels.messaging.twilio import Twilio
 from assistant.channels.messaging.worker import ChannelWorker
 from assistant.channels.webchat import ChatError, failure
 from assistant.contact.cipher import Cipher
@@ -42,19 +42,10 @@ from assistant.storage.database import StorageError, engine_for, in_thread
 
 logger = logging.getLogger(__name__)
 
-PLATFORMS: tuple[type[Platform], ...] = (Twilio,)
-"""All platforms there are. Another one takes its module and a place here; see docs/adding-a-channel.md."""
-
 _MOST_UNKEPT = 1_000  # messages that came while the database was away
 _LONGEST_SCANNED = 16_384  # characters; no platform lets anybody type more
 _ADVISED_SECONDS = 24 * 3600.0
 _UNKEPT_PAUSE = 2.0  # seconds between the tries to keep them after all
-
-
-def platforms_of(settings: Settings) -> dict[str, Platform]:
-    """Return the platforms that are on, by name."""
-    made = (kind.from_settings(settings) for kind in PLATFORMS)
-    return {platform.name: platform for platform in made if platform is not None}
 
 
 class MessagingChannels(InputChannel):
