@@ -209,19 +209,13 @@ def test_telegram_is_told_where_to_send_after_a_yes(
     done = command("channels", "connect", "telegram", answer="y", **settings)
     assert done.code == 0
     assert telegram_api.webhook["url"] == address
-    assert telegram_api.complaints == []
+    assert telegram_api.problems == []
 
 
 def test_a_telegram_that_refuses_is_said(command: Command, telegram_api: TelegramStandIn) -> None:
-    telegram_api.fail("error")
-    outcome = command(
-        "channels",
-        "connect",
-        "telegram",
-        "--yes",
-        **telegram_api.environment,
-        PUBLIC_URL=PUBLIC_URL,
-    )
+    settings = {**telegram_api.environment, "PUBLIC_URL": PUBLIC_URL}
+    telegram_api.stop()
+    outcome = command("channels", "connect", "telegram", "--yes", **settings)
     assert outcome.code == 1
     assert "Nothing is changed" in outcome.said
 
