@@ -177,7 +177,10 @@ class StandIn(ABC):
     # What a platform's own handlers use.
 
     async def refusal(self, recipient: str) -> web.Response | None:
-        """Return the failure that this message meets, if it meets one. Call it first."""
+        """Return the failure that this message meets, or None. Call it first.
+
+        Compare it with None: a response of aiohttp without headers of its own is false.
+        """
         with self._changed:
             self.calls_made += 1
             fault = self._faults.pop(0) if self._faults else None

@@ -34,6 +34,7 @@ class TwilioStandIn(StandIn):
     signature_header: ClassVar[str] = "X-Twilio-Signature"
     prefix: ClassVar[str] = ""
     number: ClassVar[str] = SMS_NUMBER
+    sms_url = f"{PUBLIC_URL}/webhooks/twilio"  # what the console holds for the number
 
     @classmethod
     def make(cls) -> list[StandIn]:
@@ -108,17 +109,36 @@ class TwilioStandIn(StandIn):
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         router.add_post("/2010-04-01/Accounts/{account}/Messages.json", self._take)
+        router.add_get("/2010-04-01/Accounts/{account}.json", self._show_account)
+        router.add_get("/2010-04-01/Accounts/{account}/IncomingPhoneNumbers.json", self._show_number)
+
+    async def _show_account(self, request: web.Request) -> web.Response:
+        if _login(request) != (ACCOUNT, TOKEN):
+            return _error(401, 20003, "Authenticate")
+        return web.json_response({"sid": ACCOUNT, "status": "active", "type": "Full"})
+
+    async def _show_number(self, request: web.Request) -> web.Response:
+        if _login(request) != (ACCOUNT, TOKEN):
+            return _error(401, 20003, "Authenticate")
+        numbers = [
+            {
+                "phone_number": SMS_NUMBER,
+                "sms_url": self.sms_url,
+                "sms_method": "POST",
+                "sms_application_sid": "",
+                "capabilities": {"voice": True, "sms": True, "mms": True},
+            }
+        ]
+        asked = request.query.get("PhoneNumber", "")
+        found = [number for number in numbers if asked in (number["phone_number"], "")]
+        return web.json_response({"incoming_phone_numbers": found, "page": 0})
 
     async def _take(self, request: web.Request) -> web.Response:
         form = await request.post()
         to, body = str(form.get("To", "")), str(form.get("Body", ""))
-        if refusal := await self.refusal(to):
+        if (refusal := await self.refusal(to)) is not None:
             return refusal
-        try:
-            login = BasicAuth.decode(request.headers.get("Authorization", ""))
-        except ValueError:
-            return _error(401, 20003, "Authenticate")
-        if (login.login, login.password) != (ACCOUNT, TOKEN):
+        if _login(request) != (ACCOUNT, TOKEN):
             return _error(401, 20003, "Authenticate")
         if request.match_info["account"] != ACCOUNT:
             return _error(404, 20404, "The requested resource was not found")
@@ -164,6 +184,14 @@ class WhatsAppStandIn(TwilioStandIn):
     def fields(self, message: Written) -> dict[str, str]:
         fields = super().fields(message)
         return {**fields, "WaId": message.sender[10:], "ProfileName": "Somebody"}
+
+
+def _login(request: web.Request) -> tuple[str, str] | None:
+    try:
+        login = BasicAuth.decode(request.headers.get("Authorization", ""))
+    except ValueError:
+        return None
+    return login.login, login.password
 
 
 def _error(status: int, code: int, message: str) -> web.Response:

@@ -162,8 +162,52 @@ class Twilio(Platform):
             raise _error(answer)
 
     async def check(self) -> list[str]:
-        """Look whether Twilio knows the account and our numbers, and calls the right address."""
-        return []
+        """Look whether Twilio knows the account and our number, and calls the right address.
+
+        Where WhatsApp messages go can be seen in Twilio's console alone.
+        """
+        path = f"/2010-04-01/Accounts/{self._account}"
+        try:
+            account = await self._api.call("GET", f"{path}.json")
+            if account.status == 401:
+                return [
+                    "Twilio does not accept TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN; copy both "
+                    "again from the first page of Twilio's console."
+                ]
+            if account.body.get("status") != "active":
+                return ["Twilio says that the account is not active; see Twilio's console."]
+            return await self._problems_of_number(path) if self._numbers[""] else []
+        except PlatformError as error:
+            return [f"Twilio cannot be asked: {error}. Try again in a minute."]
+
+    async def _problems_of_number(self, path: str) -> list[str]:
+        number, address = self._numbers[""], f"{self._public_url}/webhooks/{self.name}"
+        answer = await self._api.call(
+            "GET", f"{path}/IncomingPhoneNumbers.json", params={"PhoneNumber": number}
+        )
+        found = [
+            entry
+            for entry in answer.body.get("incoming_phone_numbers") or []
+            if isinstance(entry, dict) and entry.get("phone_number") == number
+        ]
+        if not found:
+            return [f"The account has no number {number}; TWILIO_SMS_NUMBER names another one."]
+        entry = found[0]
+        problems = []
+        if not (entry.get("capabilities") or {}).get("sms"):
+            problems.append(f"{number} takes no SMS; choose a number that does.")
+        if entry.get("sms_application_sid"):
+            problems.append(
+                f"{number} hands messages to a TwiML app; choose Webhook in its place, with "
+                f"{address}."
+            )
+        elif entry.get("sms_url") != address or entry.get("sms_method", "POST") != "POST":
+            problems.append(
+                f"{number} does not call us: in Twilio's console under the number's Messaging "
+                f'Configuration set "A message comes in" to Webhook, {address}, HTTP POST. If the '
+                "number is in a Messaging Service, set the service to that address."
+            )
+        return problems
 
     async def close(self) -> None:
         """Close the connections."""
