@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -24,6 +24,7 @@ from assistant.channels.messaging.platform import (
 )
 from assistant.settings import SettingError, load_settings
 from tests.changed_json import changes
+from tests.channel_contract import ChannelContract
 from tests.platforms import messenger as meta
 from tests.platforms.base import BROKEN, NOT_JSON, SILENT, Fault
 from tests.platforms.messenger import MessengerStandIn, as_body, batch, entry, signature, text_event
@@ -459,3 +460,10 @@ def test_the_stand_in_signs_as_metas_page_shows() -> None:
     """The page's own example of escaped Unicode: äöå is \\u00e4\\u00f6\\u00e5."""
     assert json.loads(as_body({"a": "äöå/"})) == {"a": "äöå/"}
     assert as_body({"a": "äöå/"}) == b'{"a":"\\u00e4\\u00f6\\u00e5\\/"}'
+
+
+# On the running server.
+
+
+class TestMessenger(ChannelContract):
+    channel: ClassVar[str] = "messenger"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -24,8 +24,9 @@ from assistant.channels.messaging.platform import (
 from assistant.channels.messaging.telegram import Telegram
 from assistant.settings import SettingError, load_settings
 from tests.changed_json import changes
+from tests.channel_contract import ChannelContract
 from tests.platforms import telegram
-from tests.platforms.base import BROKEN, NOT_JSON, SILENT, Fault
+from tests.platforms.base import BROKEN, NOT_JSON, SILENT, Fault, StandIn
 from tests.platforms.telegram import SECRET, TelegramStandIn, text_update
 
 ANA = "59012345"
@@ -346,7 +347,7 @@ async def test_the_check_says_what_is_wrong_and_setting_the_webhook_mends_it(
     bot: Telegram, stand_in: TelegramStandIn
 ) -> None:
     [unknown] = await bot.check()
-    assert "assistant channels set telegram" in unknown
+    assert "assistant channels connect telegram" in unknown
     stand_in.webhook = {**stand_in.webhook, "url": "https://elsewhere.example/hook"}
     [elsewhere] = await bot.check()
     assert "elsewhere.example" in elsewhere
@@ -375,3 +376,13 @@ async def test_the_check_knows_the_ports_of_telegram(stand_in: TelegramStandIn) 
     bot = platform(stand_in, PUBLIC_URL="https://chat.moonbeam.example:9443")
     assert any("8443" in problem for problem in await bot.check())
     await bot.close()
+
+
+# On the running server.
+
+
+class TestTelegram(ChannelContract):
+    channel: ClassVar[str] = "telegram"
+
+    def signs_the_body(self, platform: StandIn) -> bool:
+        return False

@@ -229,7 +229,7 @@ class Telegram(Platform):
     def _webhook_problems(self, info: Any) -> list[str]:
         if not isinstance(info, dict):
             return ["Telegram did not tell about the webhook. Try again later."]
-        set_it = "Run `assistant channels set telegram`."
+        set_it = "Run `assistant channels connect telegram`."
         url = info.get("url")
         if not url:
             return [f"Telegram does not know where to send messages. {set_it}"]
