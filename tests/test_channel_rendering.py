@@ -150,7 +150,9 @@ def test_a_picture_has_its_text() -> None:
 
 def test_sources_are_named_but_not_under_an_alarm() -> None:
     metadata = {"sources": [{"label": "A trial", "url": "https://a.example"}, {"label": "We"}]}
-    assert render([message("So.", metadata=metadata)], LIST).parts[0].text == "So.\nSources: A trial"
+    assert (
+        render([message("So.", metadata=metadata)], LIST).parts[0].text == "So.\nSources: A trial"
+    )
     metadata["urgency"] = "urgent"
     assert render([message("So.", metadata=metadata)], LIST).parts[0].text == "So."
 
@@ -179,7 +181,8 @@ def test_numbers_and_words_lead_to_the_choice(text: str, title: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["4", "0", "12", "8185550134", "818 555 0134", "1 pm", "2 days", "barking dog", "ski", "hour"]
+    "text",
+    ["4", "0", "12", "8185550134", "818 555 0134", "1 pm", "2 days", "barking dog", "ski", "hour"],
 )
 def test_other_words_are_no_choice(text: str) -> None:
     assert Menus((MENU,)).named(text) is None
@@ -200,6 +203,8 @@ def test_no_answer_speaks_of_the_web_chat() -> None:
     answers = load_catalogue(PROJECT).answers.values()
     texts = [v.text for answer in answers for v in answer.variations if answer.name != "opening"]
     shown = for_channel([message(text) for text in texts])
-    wrong = [m["text"] for m in shown if re.search(r"(?i)web chat|reload|you saved|browser", m["text"])]
+    wrong = [
+        m["text"] for m in shown if re.search(r"(?i)web chat|reload|you saved|browser", m["text"])
+    ]
     assert wrong == []
     assert sum("rase my data" in m["text"] for m in shown) >= 3

@@ -110,7 +110,9 @@ class TwilioStandIn(StandIn):
     def add_routes(self, router: web.UrlDispatcher) -> None:
         router.add_post("/2010-04-01/Accounts/{account}/Messages.json", self._take)
         router.add_get("/2010-04-01/Accounts/{account}.json", self._show_account)
-        router.add_get("/2010-04-01/Accounts/{account}/IncomingPhoneNumbers.json", self._show_number)
+        router.add_get(
+            "/2010-04-01/Accounts/{account}/IncomingPhoneNumbers.json", self._show_number
+        )
 
     async def _show_account(self, request: web.Request) -> web.Response:
         if _login(request) != (ACCOUNT, TOKEN):
