@@ -36,6 +36,7 @@ from tests.platforms.base import (
 
 PARKING = "There is a lot behind the building."
 PRICE = "$111"
+GLUTEN = "giving up gluten"
 FIRST_WORDS = "automated assistant of Moonbeam Test Acupuncture"
 
 
@@ -141,7 +142,7 @@ class ChannelContract:
         assert shown(line.platform.sent_to(sender)[before:]).count(PARKING) == 1
 
     def test_three_messages_get_three_answers_in_order(self, line: Line, sender: str) -> None:
-        texts = ["Where can I park?", "How much is the first visit?", "Do you take cash?"]
+        texts = ["Where can I park?", "How much is the first visit?", "Should I avoid gluten?"]
         before = len(line.platform.sent_to(sender))
         written = [Written(sender, text, order=fresh_number()) for text in texts]
         calls = line.platform.calls(*written)
@@ -150,14 +151,18 @@ class ChannelContract:
             line.deliver_call(call)
         line.settle()
         read = shown(line.platform.sent_to(sender)[before:])
-        places = [read.find(words) for words in (PARKING, PRICE, "cash")]
+        places = [read.find(words) for words in (PARKING, PRICE, GLUTEN)]
         assert -1 not in places
         assert places == sorted(places)
 
     def test_messages_that_come_out_of_order_are_sorted(self, line: Line, sender: str) -> None:
         first, second, third = (
             Written(sender, text, order=fresh_number())
-            for text in ("Do you take cash?", "Where can I park?", "How much is the first visit?")
+            for text in (
+                "Should I avoid gluten?",
+                "Where can I park?",
+                "How much is the first visit?",
+            )
         )
         before = len(line.platform.sent_to(sender))
         line.platform.fail(BROKEN)
@@ -167,7 +172,7 @@ class ChannelContract:
         line.deliver(second)
         line.settle()
         read = shown(line.platform.sent_to(sender)[before:])
-        places = [read.find(words) for words in ("cash", PARKING, PRICE)]
+        places = [read.find(words) for words in (GLUTEN, PARKING, PRICE)]
         assert -1 not in places
         if not line.platform.orders:  # nothing but their coming tells their order
             places[1:] = reversed(places[1:])
@@ -286,11 +291,11 @@ class ChannelContract:
         self.wait_for_a_failed_call(line)
         kept = line.server.rows("SELECT sealed, sealed_replies FROM channel_messages")
         assert any(row[0] for row in kept)
-        number = sender.rpartition(":")[2].encode()
+        who = sender.removeprefix("whatsapp:").encode()
         for name, content in line.server.kept().items():
-            if name.startswith(("channel_", "/")) or "server.log" in name:
-                assert b"zeppelin" not in content, name
-                assert number not in content, name
+            assert who not in content, name
+            if name.startswith("channel_") or name.endswith(".log"):
+                assert b"zeppelin" not in content, name  # the conversation itself holds it
         line.settle()
 
     def test_a_private_chat_is_not_kept(self, line: Line, sender: str) -> None:
