@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from assistant.command_line import main
+from tests.channel_server import Channels
 from tests.conftest import EXAMPLE_OFFICE
 from tests.platforms.slack import BOT_TOKEN, SIGNING_SECRET, SlackStandIn
 from tests.platforms.telegram import TOKEN, TelegramStandIn
@@ -145,6 +146,16 @@ def test_what_the_platform_refuses_is_said(
     assert outcome.code == 1
     assert "slack: Slack refuses SLACK_BOT_TOKEN (token_revoked)" in outcome.said
     assert "SLACK_SIGNING_SECRET" in outcome.said  # a 403 to a signed call: not our server's secret
+
+
+def test_all_is_right_with_a_running_server(command: Command, channels: Channels) -> None:
+    """Slack signs no address, so that the server may be known by another one here."""
+    settings = {**channels.line("slack").platform.environment, "PUBLIC_URL": channels.server.url}
+    outcome = command("channels", "check", "slack", **settings)
+    assert (outcome.code, "slack: all right" in outcome.said) == (0, True)
+    outcome = command("channels", "check", **{**settings, "SLACK_SIGNING_SECRET": "x" * 32})
+    assert outcome.code == 1
+    assert "SLACK_SIGNING_SECRET signs" in outcome.said
 
 
 ADDRESSES = {
