@@ -164,6 +164,9 @@ class Metrics:
             self._empty_replies.labels(channel)
             for code in REFUSALS:
                 self._refused.labels(channel, code)
+        for channel in CHANNELS[1:-1]:
+            for reason in LOSSES:
+                self._undelivered.labels(channel, reason)
         for topic in self._topics:
             self._answers.labels(_area(topic), topic)
         for step in self._steps:

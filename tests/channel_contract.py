@@ -18,8 +18,8 @@ from typing import ClassVar
 import pytest
 
 from assistant.channels.conversation import EMPTY
-from assistant.channels.messaging.channel import platforms_of
 from assistant.channels.messaging.conversation_rules import ONLY_TEXT
+from assistant.channels.messaging.registry import platforms_of
 from assistant.channels.messaging.rendering import render
 from assistant.settings import load_settings
 from tests.channel_server import LONG_ANSWER, Channels, Line, shown, without

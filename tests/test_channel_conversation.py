@@ -8,6 +8,7 @@ of nothing kept, and erasing: what is asked and what must be in the answer stand
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import pytest
@@ -74,15 +75,26 @@ class ChannelPatient:
         return self.say("erase my data")
 
 
-def say(text: str) -> Callable[[Patient], str]:
-    return lambda patient: patient.say(text)
+@dataclass(frozen=True)
+class Step:
+    """What the patient does: `how` with the patient, `words` for who reads about it."""
+
+    words: str
+    how: Callable[[Patient], str]
+
+    def __call__(self, patient: Patient) -> str:
+        return self.how(patient)
 
 
-def choose(title: str) -> Callable[[Patient], str]:
-    return lambda patient: patient.choose(title)
+def say(text: str) -> Step:
+    return Step(text, lambda patient: patient.say(text))
 
 
-TALK: list[tuple[str, Callable[[Patient], str], str]] = [
+def choose(title: str) -> Step:
+    return Step(f"[{title}]", lambda patient: patient.choose(title))
+
+
+TALK: list[tuple[str, Step, str]] = [
     ("hello", say("hello"), "automated assistant"),
     ("a question", say("What is sciatica?"), "runs from the low back"),
     ("its sources", say("where does this information come from?"), "https://"),
@@ -116,7 +128,7 @@ TALK: list[tuple[str, Callable[[Patient], str], str]] = [
     ("the note", say("Please leave the door open"), "Please leave the door open"),
     ("sent", choose("Send"), "The office has your request."),
     ("a red flag", say("I can't feel my groin and I wet myself"), "911"),
-    ("erased", lambda patient: patient.erase(), "erased"),
+    ("erased", Step("erase my data", lambda patient: patient.erase()), "erased"),
 ]
 """Name, what the patient does, and what must be in the answer."""
 

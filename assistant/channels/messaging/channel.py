@@ -19,7 +19,7 @@ from sanic.request import Request
 from sanic.response import HTTPResponse
 
 from assistant.channels.conversation import as_messages
-from assistant.channels.messaging.conversation_rules import ConversationRules, conversation_id
+from assistant.channels.messaging.conversation_rules import ConversationRules
 from assistant.channels.messaging.inbound import Arrival, MessageQueue
 from assistant.channels.messaging.menus import MenuBook
 from assistant.channels.messaging.platform import (
@@ -31,6 +31,7 @@ from assistant.channels.messaging.platform import (
 )
 from assistant.channels.messaging.registry import platforms_of
 from assistant.channels.messaging.rendering import render
+from assistant.channels.messaging.senders import conversation_id
 from assistant.channels.messaging.worker import ChannelWorker
 from assistant.channels.webchat import ChatError, failure
 from assistant.contact.cipher import Cipher
@@ -42,6 +43,7 @@ from assistant.storage.database import StorageError, engine_for, in_thread
 logger = logging.getLogger(__name__)
 
 _MOST_UNKEPT = 1_000  # messages that came while the database was away
+_LONGEST_SCANNED = 16_384  # characters; no platform lets anybody type more
 _ADVISED_SECONDS = 24 * 3600.0
 _UNKEPT_PAUSE = 2.0  # seconds between the tries to keep them after all
 
@@ -151,6 +153,11 @@ class MessagingChannels(InputChannel):
         """
         if self._worker is not None:
             await self._worker.end(seconds)
+        if self._unkept:
+            logger.error(
+                "%d calls of platforms are lost unless they come again: the database was away.",
+                len(self._unkept),
+            )
 
     def _platform(self, name: str) -> Platform:
         """Return a platform.
@@ -190,7 +197,7 @@ class MessagingChannels(InputChannel):
         return Arrival(
             conversation_id(self._settings.secret, channel, message.sender),
             message,
-            urgent=bool(message.text and advice_for(message.text)),
+            urgent=bool(message.text and advice_for(message.text[:_LONGEST_SCANNED])),
         )
 
     def _advise(self, platform: Platform, arrival: Arrival) -> None:

@@ -7,8 +7,6 @@ those of the carrier, a private chat, erasing everything.
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-import hmac
 import logging
 import re
 import secrets
@@ -82,7 +80,7 @@ _ERASE_WORDS = re.compile(
     r"(?: own| personal| entire| whole)? (?:data|chat|conversation|messages|chat history|history)"
     r"(?: please| now)?"
 )
-_PRIVATE_SECONDS = 2 * 3600.0  # as long as `private_conversations` remembers
+_PRIVATE_SECONDS = 30 * 24 * 3600.0  # who wants no chat kept means the one of tomorrow, too
 _TRIES = 3  # of a conversation that cannot be answered, before the sender gets an apology
 
 _WORDINGS = (  # of the web chat, and what holds here
@@ -109,21 +107,6 @@ class Answer:
 
     messages: list[Message]
     changes: Changes = field(default_factory=Changes)
-
-
-def conversation_id(secret: str, channel: str, sender: str) -> str:
-    """Return the name of a sender's conversation.
-
-    It is a keyed digest: the database does not tell who wrote, nor can numbers be tried out without
-    the secret.
-
-    Args:
-        secret: the server's.
-        channel: "sms", "telegram" ...
-        sender: as the platform names them.
-    """
-    digest = hmac.new(secret.encode(), f"sender\0{channel}\0{sender}".encode(), hashlib.sha256)
-    return f"{channel}-{digest.hexdigest()[:32]}"
 
 
 def for_channel(messages: Sequence[Message]) -> list[Message]:
@@ -259,8 +242,9 @@ def first_words(channel: str, transcript_days: float) -> str:
 
 
 PRIVATE_BEGUN = (
-    "This is a private chat now. It is not kept, and I forget it two hours after your last message. "
-    'The app that you write with may keep its own copy. Write "end private chat" to go back. '
+    'This is a private chat now, until you write "end private chat". It is not kept, and I forget '
+    "what was said two hours after your last message. The app that you write with may keep its own "
+    "copy. "
     "A request to the office is kept only if you say yes to it."
 )
 PUBLIC = "The private chat is over and forgotten. From here on this chat is kept again."

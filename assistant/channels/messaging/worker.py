@@ -135,10 +135,6 @@ class ChannelWorker:
             logger.error("A message waits for the database. %s", error)
             with suppress(LeaseLostError, StorageError):  # else the lease runs out by itself
                 await in_thread(self._queue.put_off, claim)
-        except Exception:
-            logger.exception("A message failed in a way that nobody foresaw; it is tried again.")
-            with suppress(LeaseLostError, StorageError):
-                await in_thread(self._queue.put_off, claim)
 
     async def _serve_next(self, claim: Claim) -> bool:
         """Answer the next message of a sender; return whether to go on."""
@@ -168,6 +164,12 @@ class ChannelWorker:
             return False
         except PlatformError as error:
             return await self._failed(claim, waiting, error)
+        except (LeaseLostError, StorageError):
+            raise
+        except Exception as error:
+            logger.exception("A message failed in a way that nobody foresaw.")
+            reason = PlatformError(f"{type(error).__name__} in this process")
+            return await self._failed(claim, waiting, reason)
         return True
 
     async def _note_sent(self, claim: Claim, waiting: Waiting, sent: int, done: bool) -> None:
