@@ -12,10 +12,16 @@ import httpx
 from tests.conftest import EXAMPLE_OFFICE, Server, start_server, stop_server
 from tests.platforms.base import PUBLIC_URL, Sent, StandIn, WebhookCall, Written, fresh_number
 from tests.platforms.messenger import MessengerStandIn
+from tests.platforms.slack import SlackStandIn
 from tests.platforms.telegram import TelegramStandIn
 from tests.platforms.twilio import TwilioStandIn
 
-STAND_INS: tuple[type[StandIn], ...] = (TwilioStandIn, MessengerStandIn, TelegramStandIn)
+STAND_INS: tuple[type[StandIn], ...] = (
+    TwilioStandIn,
+    MessengerStandIn,
+    TelegramStandIn,
+    SlackStandIn,
+)
 """A new platform's stand-in belongs here."""
 
 CALL_SECONDS = 1.5

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from assistant.command_line import main
+from tests.channel_server import Channels
 from tests.conftest import EXAMPLE_OFFICE
 from tests.platforms.slack import BOT_TOKEN, SIGNING_SECRET, SlackStandIn
 from tests.platforms.telegram import TOKEN, TelegramStandIn
@@ -147,6 +148,16 @@ def test_what_the_platform_refuses_is_said(
     assert "SLACK_SIGNING_SECRET" in outcome.said  # a 403 to a signed call: not our server's secret
 
 
+def test_all_is_right_with_a_running_server(command: Command, channels: Channels) -> None:
+    """Slack signs no address, so that the server may be known by another one here."""
+    settings = {**channels.line("slack").platform.environment, "PUBLIC_URL": channels.server.url}
+    outcome = command("channels", "check", "slack", **settings)
+    assert (outcome.code, "slack: all right" in outcome.said) == (0, True)
+    outcome = command("channels", "check", **{**settings, "SLACK_SIGNING_SECRET": "x" * 32})
+    assert outcome.code == 1
+    assert "SLACK_SIGNING_SECRET signs" in outcome.said
+
+
 ADDRESSES = {
     404: "include webhooks.conf",
     502: "reaches no assistant",
@@ -209,19 +220,13 @@ def test_telegram_is_told_where_to_send_after_a_yes(
     done = command("channels", "connect", "telegram", answer="y", **settings)
     assert done.code == 0
     assert telegram_api.webhook["url"] == address
-    assert telegram_api.complaints == []
+    assert telegram_api.problems == []
 
 
 def test_a_telegram_that_refuses_is_said(command: Command, telegram_api: TelegramStandIn) -> None:
-    telegram_api.fail("error")
-    outcome = command(
-        "channels",
-        "connect",
-        "telegram",
-        "--yes",
-        **telegram_api.environment,
-        PUBLIC_URL=PUBLIC_URL,
-    )
+    settings = {**telegram_api.environment, "PUBLIC_URL": PUBLIC_URL}
+    telegram_api.stop()
+    outcome = command("channels", "connect", "telegram", "--yes", **settings)
     assert outcome.code == 1
     assert "Nothing is changed" in outcome.said
 

@@ -9,8 +9,9 @@ import re
 import sys
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from aiohttp import web
@@ -26,7 +27,7 @@ from assistant.channels.messaging.platform import (
     UnreadableRequestError,
 )
 from tests.conftest import PROJECT
-from tests.platforms.stand_in import Refusal, Sent, StandIn
+from tests.platforms.base import BROKEN, Sent, StandIn, WebhookCall, Written, fresh_number
 
 SECRET = "5b1e7c0a94d24f6e8b3d"
 
@@ -34,27 +35,71 @@ SECRET = "5b1e7c0a94d24f6e8b3d"
 class ParrotStandIn(StandIn):
     """What the page says of Parrot."""
 
-    def routes(self) -> list[web.RouteDef]:
-        return [web.post("/messages", self._take), web.get("/me", self._me)]
+    name: ClassVar[str] = "parrot"
+    signature_header: ClassVar[str] = "Parrot-Signature"
 
-    def busy(self) -> Refusal:
-        return Refusal(429, {}, {"Retry-After": str(self.retry_after)})
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"PARROT_TOKEN": "right", "PARROT_SECRET": SECRET, "PARROT_API_URL": self.url}
 
-    def broken(self) -> Refusal:
-        return Refusal(500, {})
+    def new_sender(self) -> str:
+        return f"c{fresh_number()}"
+
+    def calls(
+        self, *written: Written, at: float | None = None, secret: str | None = None
+    ) -> list[WebhookCall]:
+        body = json.dumps({"events": [event(message) for message in written]}).encode()
+        return [signed(body, at, secret or SECRET)]
+
+    def other_calls(self, sender: str) -> list[WebhookCall]:
+        echo = {"type": "echo", "id": "e9", "chat": sender, "text": "9 to 5", "time": 2}
+        return [signed(json.dumps({"events": [echo]}).encode())]
+
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        router.add_post("/messages", self._take)
+        router.add_get("/me", self._me)
 
     async def _take(self, request: web.Request) -> web.Response:
         body = await request.json()
-        if body["chat"] in self.unreachable:
-            raise Refusal(403, {})
+        if (failure := await self.refusal(body["chat"])) is not None:
+            return failure
+        if body["chat"] in self.blocked:
+            return web.json_response({}, status=403)
         buttons = tuple((button["id"], button["title"]) for button in body.get("buttons", []))
-        self.sent.append(Sent(body["chat"], body["text"], buttons, body=body))
+        self.take(Sent(body["chat"], body["text"], buttons, raw=body))
         return web.json_response({"id": "m1"})
 
     async def _me(self, request: web.Request) -> web.Response:
-        if request.headers.get("Authorization") != "Bearer right":
-            raise Refusal(401, {})
-        return web.json_response({"name": "Moonbeam"})
+        right = request.headers.get("Authorization") == "Bearer right"
+        return web.json_response({}, status=200 if right else 401)
+
+
+def event(written: Written) -> dict[str, Any]:
+    """Return what Parrot says of a message."""
+    content = {"text": written.text} if written.text else {"photo": "p.jpg"}
+    if written.choice:
+        content = {"button": written.choice}
+    return {
+        "type": "press" if written.choice else "message",
+        "id": written.message_id or f"e{fresh_number()}",
+        "chat": written.sender,
+        "time": written.order,
+        **content,
+    }
+
+
+def signed(body: bytes, at: float | None = None, secret: str = SECRET) -> WebhookCall:
+    """Return a call of Parrot's."""
+    moment = str(time.time() if at is None else at)
+    signature = hmac.new(secret.encode(), moment.encode() + b"." + body, hashlib.sha256)
+    headers = {"Parrot-Time": moment, "Parrot-Signature": signature.hexdigest()}
+    return WebhookCall("/webhooks/parrot", headers, body)
+
+
+def arriving(call: WebhookCall) -> Request:
+    request = Request(call.path.encode(), CIMultiDict(call.headers), "1.1", "POST", None, None)
+    request.body = call.body
+    return request
 
 
 @pytest.fixture(scope="module")
@@ -87,56 +132,49 @@ async def at_work(example: Any) -> AsyncIterator[tuple[Platform, ParrotStandIn]]
     stand_in.stop()
 
 
-def arriving(body: bytes, sent_at: float | None = None, secret: str = SECRET) -> Request:
-    moment = str(time.time() if sent_at is None else sent_at)
-    signature = hmac.new(secret.encode(), moment.encode() + b"." + body, hashlib.sha256)
-    headers = CIMultiDict({"Parrot-Time": moment, "Parrot-Signature": signature.hexdigest()})
-    request = Request(b"/webhooks/parrot", headers, "1.1", "POST", None, None)
-    request.body = body
-    return request
-
-
-EVENTS = {
-    "events": [
-        {"type": "message", "id": "e1", "chat": "c1", "text": "Hours?", "time": 1},
-        {"type": "echo", "id": "e2", "chat": "c1", "text": "9 to 5", "time": 2},
-        {"type": "press", "id": "e3", "chat": "c1", "button": "k3x9", "time": 3},
-        {"type": "message", "id": "e4", "chat": "c1", "photo": "p.jpg", "time": 4},
-    ]
-}
-
-
 def test_it_is_a_whole_platform_and_off_without_its_secret(example: Any) -> None:
     assert not example.Parrot.__abstractmethods__
     assert parrot(example, shown="") is None
 
 
 def test_it_reads_what_parrot_signed(example: Any) -> None:
-    request = arriving(json.dumps(EVENTS).encode())
+    written = [
+        Written("c1", "Hours?", "e1", order=1),
+        Written("c1", message_id="e3", choice="k3x9", order=3),
+        Written("c1", message_id="e4", media=True, order=4),
+    ]
+    (call,) = ParrotStandIn().calls(*written)
     platform = parrot(example)
-    platform.verify(request)
-    found = [(m.message_id, m.text, m.choice, m.unreadable) for m in platform.read(request)]
-    assert found == [("e1", "Hours?", "", ""), ("e3", "", "k3x9", ""), ("e4", "", "", "media")]
+    platform.verify(arriving(call))
+    found = platform.read(arriving(call))
+    assert [(m.message_id, m.text, m.choice, m.unreadable) for m in found] == [
+        ("e1", "Hours?", "", ""),
+        ("e3", "", "k3x9", ""),
+        ("e4", "", "", "media"),
+    ]
+    (other,) = ParrotStandIn().other_calls("c1")
+    assert platform.read(arriving(other)) == []
 
 
-@pytest.mark.parametrize("fault", ["unsigned", "forged", "tampered", "stale"])
+HOURS = b'{"events": []}'
+FORGED = {
+    "unsigned": WebhookCall("/webhooks/parrot", {}, HOURS),
+    "forged": signed(HOURS, secret="x"),
+    "tampered": replace(signed(HOURS), body=b'{"events": [] }'),
+    "stale": signed(HOURS, at=time.time() - 301),
+}
+
+
+@pytest.mark.parametrize("fault", FORGED)
 def test_it_refuses_all_else(example: Any, fault: str) -> None:
-    body = json.dumps(EVENTS).encode()
-    request = arriving(
-        body, time.time() - 301 if fault == "stale" else None, "x" if fault == "forged" else SECRET
-    )
-    if fault == "unsigned":
-        del request.headers["Parrot-Signature"]
-    if fault == "tampered":
-        request.body = body.replace(b"Hours", b"Money")
     with pytest.raises(ForgedRequestError):
-        parrot(example).verify(request)
+        parrot(example).verify(arriving(FORGED[fault]))
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"events": [1]}', b'{"events": [{}]}'])
 def test_it_says_what_it_cannot_read(example: Any, body: bytes) -> None:
     with pytest.raises(UnreadableRequestError):
-        parrot(example).read(arriving(body))
+        parrot(example).read(arriving(signed(body)))
 
 
 async def test_it_sends_and_tells_what_is_permanent(
@@ -144,11 +182,11 @@ async def test_it_sends_and_tells_what_is_permanent(
 ) -> None:
     platform, stand_in = at_work
     await platform.send("c1", Outgoing("Which?", (Choice("k3x9", "Hours"),)))
-    assert stand_in.to("c1")[0].choices == (("k3x9", "Hours"),)
-    stand_in.unreachable = {"c2"}
+    assert stand_in.sent_to("c1")[0].choices == (("k3x9", "Hours"),)
+    stand_in.blocked = {"c2"}
     with pytest.raises(PlatformError) as blocked:
         await platform.send("c2", Outgoing("Hello"))
-    stand_in.fail("error")
+    stand_in.fail(BROKEN)
     with pytest.raises(PlatformError) as passing:
         await platform.send("c1", Outgoing("Hello"))
     assert (blocked.value.permanent, passing.value.permanent) == (True, False)
