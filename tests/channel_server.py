@@ -131,7 +131,9 @@ def start_channels(folder: Path, **environment: str) -> Channels:
     """Start the stand-ins and a server that knows them all."""
     office = folder / "office.yml"
     text = EXAMPLE_OFFICE.read_text(encoding="utf-8")
-    office.write_text(re.sub(r"(?m)^telehealth: .*$", f"telehealth: {LONG_ANSWER}", text), encoding="utf-8")
+    office.write_text(
+        re.sub(r"(?m)^telehealth: .*$", f"telehealth: {LONG_ANSWER}", text), encoding="utf-8"
+    )
     stand_ins = [stand_in for kind in STAND_INS for stand_in in kind.make()]
     settings: dict[str, str] = {}
     for stand_in in stand_ins:
