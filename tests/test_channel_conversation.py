@@ -108,7 +108,7 @@ TALK: list[tuple[str, Step, str]] = [
     ("a typing error", say("does acupuncure hurt"), "prick"),
     ("again", say("sorry, can you repeat that?"), "prick"),
     ("more", say("tell me more"), "visit"),
-    ("outside", say("What is the capital of France?"), "I only"),
+    ("not understood either", say("What is the capital of France?"), "Did you mean"),
     ("diet", say("should i avoid gluten"), "giving up gluten"),
     ("who is it", say("are you a robot"), "I am a bot"),
     ("thanks", say("thanks"), "welcome"),
