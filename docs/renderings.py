@@ -19,6 +19,7 @@ from PIL import Image
 
 from tests.browser import chromium
 from tests.channel_server import start_channels, stop_channels
+from tests.conftest import EXAMPLE_OFFICE
 from tests.test_channel_conversation import CHANNELS, TALK, ChannelPatient, WebPatient, talk
 
 PAGE = Path(__file__).parent / "channel-renderings.md"
@@ -33,6 +34,8 @@ CHAPTERS = {
     "sent": ("a change", "of the note", "sent", "a red flag", "erased"),
 }
 """The turns that are shown, by picture."""
+
+SCALE = 0.72
 
 Columns = dict[str, dict[str, str]]
 """What was shown, by channel and turn; buttons are lines in brackets."""
@@ -84,7 +87,7 @@ def main() -> None:
 def have_talks() -> Columns:
     """Return what is shown at each turn on each channel."""
     with tempfile.TemporaryDirectory() as folder:
-        channels = start_channels(Path(folder))
+        channels = start_channels(Path(folder), OFFICE_FILE=str(EXAMPLE_OFFICE))
         try:
             columns = {"webchat": dict(talk(WebPatient(channels.server.open())))}
             for channel in CHANNELS:
@@ -123,9 +126,9 @@ def draw(columns: Columns) -> None:
             heads = [NAMES.get(channel, channel) for channel in columns]
             page.set_content(template.render(names=heads, turns=turns))
             with Image.open(io.BytesIO(page.screenshot(full_page=True))) as picture:
-                picture.convert("RGB").save(
-                    IMAGES / f"channels-{chapter}.webp", quality=80, method=6
-                )
+                size = (round(picture.width * SCALE), round(picture.height * SCALE))
+                smaller = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+                smaller.save(IMAGES / f"channels-{chapter}.webp", quality=70, method=6)
 
 
 def parts(text: str) -> list[tuple[str, list[str]]]:
