@@ -73,6 +73,7 @@ def burst(line: Line, messages: int, senders: int, seed: int = 9) -> dict[str, f
     chance.shuffle(bursts)
     faults = OneInTen(chance)
     line.platform.fault_for = faults
+    before = line.platform.calls_made
     began = time.monotonic()
     try:
         with ThreadPoolExecutor(8) as pool:
@@ -92,7 +93,7 @@ def burst(line: Line, messages: int, senders: int, seed: int = 9) -> dict[str, f
         "messages": float(messages // senders * senders),
         "senders": float(senders),
         "failed calls": float(faults.failed),
-        "calls": float(line.platform.calls_made),
+        "calls": float(line.platform.calls_made - before),
         "seconds until all were accepted": round(accepted, 1),
         "seconds until all were answered": round(time.monotonic() - began, 1),
         "lost": float(lost),

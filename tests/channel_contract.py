@@ -22,7 +22,7 @@ from assistant.channels.messaging.conversation_rules import ONLY_TEXT
 from assistant.channels.messaging.registry import platforms_of
 from assistant.channels.messaging.rendering import render
 from assistant.settings import load_settings
-from tests.channel_server import LONG_ANSWER, Channels, Line, shown, without
+from tests.channel_server import LONG_ANSWER, LONG_QUESTION, Channels, Line, shown, without
 from tests.platforms.base import (
     BROKEN,
     NOT_JSON,
@@ -206,13 +206,13 @@ class ChannelContract:
     # The platform's limits.
 
     def test_a_long_answer_is_split_at_sentences(self, line: Line, sender: str) -> None:
-        answers = line.say(sender, "Is there wheelchair access?")
+        answers = line.say(sender, LONG_QUESTION)
         assert len(answers) > 1
         read = " ".join(answer.text for answer in answers)
-        ramps = re.findall(r"Ramp number (\d+) leads to door number \1\.", read)
-        assert [int(number) for number in ramps] == list(range(1, 251))
-        assert len(ramps) == LONG_ANSWER.count("Ramp")
-        cut = [a.text for a in answers if "Ramp" in a.text and not a.text.startswith("Ramp")]
+        rooms = re.findall(r"Room number (\d+) has screen number \1\.", read)
+        assert [int(number) for number in rooms] == list(range(1, 251))
+        assert len(rooms) == LONG_ANSWER.count("Room")
+        cut = [a.text for a in answers if "Room" in a.text and not a.text.startswith("Room")]
         assert len(cut) <= 1  # what stands before the first
 
     def test_more_choices_than_fit_can_be_chosen_from(self, line: Line) -> None:
@@ -267,7 +267,7 @@ class ChannelContract:
         before = line.platform.calls_made
         line.platform.fault_for = lambda count, _: BROKEN if count == before + 2 else None
         try:
-            answers = line.say(sender, "Is there wheelchair access?")
+            answers = line.say(sender, LONG_QUESTION)
         finally:
             line.platform.fault_for = lambda *_: None
         texts = [answer.text for answer in answers]

@@ -24,11 +24,13 @@ STAND_INS: tuple[type[StandIn], ...] = (
 )
 """A new platform's stand-in belongs here."""
 
-CALL_SECONDS = 1.5
+CALL_SECONDS = 3.0
 """How long the server waits for a platform: less than a silent stand-in takes."""
 
-LONG_ANSWER = " ".join(f"Ramp number {n} leads to door number {n}." for n in range(1, 251))
-"""What the office says of its access: longer than any platform's message."""
+LONG_ANSWER = " ".join(f"Room number {n} has screen number {n}." for n in range(1, 251))
+"""What the office says of visits by video: longer than any platform's message."""
+
+LONG_QUESTION = "Do you offer video visits?"
 
 
 @dataclass
@@ -129,7 +131,9 @@ def start_channels(folder: Path, **environment: str) -> Channels:
     """Start the stand-ins and a server that knows them all."""
     office = folder / "office.yml"
     text = EXAMPLE_OFFICE.read_text(encoding="utf-8")
-    office.write_text(re.sub(r"(?m)^access: .*$", f"access: {LONG_ANSWER}", text), encoding="utf-8")
+    office.write_text(
+        re.sub(r"(?m)^telehealth: .*$", f"telehealth: {LONG_ANSWER}", text), encoding="utf-8"
+    )
     stand_ins = [stand_in for kind in STAND_INS for stand_in in kind.make()]
     settings: dict[str, str] = {}
     for stand_in in stand_ins:

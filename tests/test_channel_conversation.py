@@ -96,7 +96,8 @@ def choose(title: str) -> Step:
 
 TALK: list[tuple[str, Step, str]] = [
     ("hello", say("hello"), "automated assistant"),
-    ("outside", say("what's the capital of France?"), "outside what I know"),
+    ("not understood", say("my bed"), "Did you mean"),
+    ("what was meant", choose("Sleep and mattress"), "pillow"),
     ("a question", say("What is sciatica?"), "runs from the low back"),
     ("its sources", say("where does this information come from?"), "https://"),
     ("the office", say("Where can I park?"), "There is a lot behind the building."),
@@ -104,11 +105,10 @@ TALK: list[tuple[str, Step, str]] = [
     ("prices", say("How much is the first visit?"), "$111"),
     ("a follow-up", say("and insurance?"), "Imaginary Mutual"),
     ("two questions", say("do you take cash and where are you?"), "1 Imaginary Way"),
-    ("not understood", say("cost of stretching"), "Did you mean"),
-    ("what was meant", choose("Why stretch as well"), "stretch"),
     ("a typing error", say("does acupuncure hurt"), "prick"),
     ("again", say("sorry, can you repeat that?"), "prick"),
     ("more", say("tell me more"), "visit"),
+    ("outside", say("What is the capital of France?"), "I only"),
     ("diet", say("should i avoid gluten"), "giving up gluten"),
     ("who is it", say("are you a robot"), "I am a bot"),
     ("thanks", say("thanks"), "welcome"),

@@ -24,9 +24,10 @@ from assistant.channels.messaging.platform import (
 )
 from assistant.settings import SettingError, load_settings
 from tests.changed_json import changes
-from tests.channel_contract import ChannelContract
+from tests.channel_contract import GLUTEN, PARKING, PRICE, ChannelContract
+from tests.channel_server import Line, shown
 from tests.platforms import messenger as meta
-from tests.platforms.base import BROKEN, NOT_JSON, SILENT, Fault
+from tests.platforms.base import BROKEN, NOT_JSON, SILENT, Fault, Written, fresh_number
 from tests.platforms.messenger import MessengerStandIn, as_body, batch, entry, signature, text_event
 
 ANA = "7382917364500921"
@@ -467,3 +468,50 @@ def test_the_stand_in_signs_as_metas_page_shows() -> None:
 
 class TestMessenger(ChannelContract):
     channel: ClassVar[str] = "messenger"
+
+    def test_meta_can_verify_the_address(self, line: Line) -> None:
+        query = {
+            "hub.mode": "subscribe",
+            "hub.challenge": "1158201444",
+            "hub.verify_token": meta.VERIFY_TOKEN,
+        }
+        answer = line.server.http.get("/webhooks/messenger", params=query)
+        assert (answer.status_code, answer.text) == (200, "1158201444")
+        wrong = {**query, "hub.verify_token": "guessed-by-somebody"}
+        refused = line.server.http.get("/webhooks/messenger", params=wrong)
+        assert refused.status_code == 403
+        assert "1158201444" not in refused.text
+
+    def test_a_batch_of_several_people_is_answered_to_each(self, line: Line) -> None:
+        one, other = line.newcomer(), line.newcomer()
+        before = {who: len(line.platform.sent_to(who)) for who in (one, other)}
+        first = entry(
+            text_event(one, "Where can I park?"), text_event(other, "Should I avoid gluten?")
+        )
+        second = entry(text_event(one, "How much is the first visit?"))
+        line.deliver_call(meta.signed({"object": "page", "entry": [first, second]}))
+        line.settle()
+        to_one, to_other = (
+            shown(line.platform.sent_to(who)[count:]) for who, count in before.items()
+        )
+        assert 0 <= to_one.find(PARKING) < to_one.find(PRICE)
+        assert GLUTEN in to_other
+        assert PARKING not in to_other
+
+    def test_who_cannot_be_answered_any_more_is_left_alone(self, line: Line, sender: str) -> None:
+        line.platform.window_closed.add(sender)  # type: ignore[attr-defined]
+        before, refused = line.platform.calls_made, line.states().get("refused", 0)
+        line.deliver(Written(sender, "Where can I park?", order=fresh_number()))
+        line.settle()
+        assert line.platform.calls_made == before + 1
+        assert line.states()["refused"] == refused + 1
+
+    def test_the_limit_of_calls_told_with_400_is_no_refusal(self, line: Line, sender: str) -> None:
+        refused = line.states().get("refused", 0)
+        line.platform.fail(meta.TOO_MANY_AS_400)
+        line.deliver(Written(sender, "Where can I park?", order=fresh_number()))
+        self.wait_for_a_failed_call(line)
+        assert line.states().get("refused", 0) == refused
+        line.server.change("UPDATE channel_senders SET due_at = 0 WHERE failures > 0")
+        line.settle()
+        assert PARKING in shown(line.platform.sent_to(sender))

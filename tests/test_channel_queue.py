@@ -22,7 +22,9 @@ from assistant.channels.messaging.inbound import (
 )
 from assistant.channels.messaging.menus import MenuBook, Offer
 from assistant.channels.messaging.platform import Choice, Incoming, Outgoing
+from assistant.channels.messaging.senders import conversation_id
 from assistant.contact.cipher import Cipher
+from assistant.privacy import PersonalData
 from assistant.storage.channel_records import (
     erase_channel_records,
     message_counts,
@@ -286,3 +288,17 @@ def test_what_is_over_goes(engine: Engine, queue: MessageQueue) -> None:
             tables = (channel_senders, channel_messages, channel_menus)
             left = [len(connection.execute(sa.select(table)).all()) for table in tables]
         assert left == [senders, messages, menus]
+
+
+def test_a_phone_number_leads_to_its_chats(engine: Engine, queue: MessageQueue) -> None:
+    secret, phone = "s" * 32, "+18185550134"
+    sms = conversation_id(secret, "sms", phone)
+    whatsapp = conversation_id(secret, "whatsapp", f"whatsapp:{phone}")
+    queue.take_in(
+        "twilio", [Arrival(name, Incoming(name, phone, "hello")) for name in (sms, whatsapp)]
+    )
+    data = PersonalData(engine, CIPHER, secret)
+    assert data.find(phone="(818) 555-0134").conversations == {sms, whatsapp}
+    assert not data.find(phone="(818) 555-0135")
+    assert not PersonalData(engine, CIPHER, "t" * 32).find(phone=phone)
+    assert phone not in sms

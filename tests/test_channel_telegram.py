@@ -24,9 +24,10 @@ from assistant.channels.messaging.platform import (
 from assistant.channels.messaging.telegram import Telegram
 from assistant.settings import SettingError, load_settings
 from tests.changed_json import changes
-from tests.channel_contract import ChannelContract
+from tests.channel_contract import PARKING, ChannelContract
+from tests.channel_server import Line, shown
 from tests.platforms import telegram
-from tests.platforms.base import BROKEN, NOT_JSON, SILENT, Fault, StandIn
+from tests.platforms.base import BROKEN, NOT_JSON, SILENT, Fault, StandIn, Written, fresh_number
 from tests.platforms.telegram import SECRET, TelegramStandIn, text_update
 
 ANA = "59012345"
@@ -386,3 +387,23 @@ class TestTelegram(ChannelContract):
 
     def signs_the_body(self, platform: StandIn) -> bool:
         return False
+
+    def test_a_start_sets_no_webhook(self, line: Line) -> None:
+        """Only `assistant channels connect` does: a second server must not take the messages away."""
+        assert line.platform.webhook["url"] == ""  # type: ignore[attr-defined]
+
+    def test_a_press_is_acknowledged_and_answered(self, line: Line, sender: str) -> None:
+        line.say(sender, "I want to book an appointment, please pass on my request")
+        answered = line.platform.answered  # type: ignore[attr-defined]
+        before = len(answered)
+        assert "What name" in shown(line.choose(sender, "Yes, that's okay"))
+        assert len(answered) == before + 1
+
+    def test_a_button_that_is_forgotten_stands_for_what_it_showed(
+        self, line: Line, sender: str
+    ) -> None:
+        press = Written(sender, "Where can I park?", choice="0123456789ab", order=fresh_number())
+        assert PARKING in shown(line.answers_to(press))
+
+    def test_telegram_sends_no_get(self, line: Line) -> None:
+        assert line.server.http.get("/webhooks/telegram").status_code == 405

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import ClassVar
 
 import pytest
 
+from assistant.settings import SettingError, load_settings
 from tests.channel_contract import PARKING, ChannelContract
 from tests.channel_server import Channels, Line, shown
 from tests.platforms.base import Written
-from tests.platforms.twilio import TwilioStandIn
+from tests.platforms.twilio import ACCOUNT, SMS_NUMBER, TOKEN, TwilioStandIn
 
 
 class TwilioContract(ChannelContract):
@@ -27,7 +31,7 @@ class TwilioContract(ChannelContract):
         assert "Please type a phone number or an e-mail address." in asked
         assert f"1. Use {known}" in asked
         # A number that is on no menu is an answer, and no choice.
-        assert known not in shown(line.say(sender, "2"))
+        assert "I need one way to reach you." in shown(line.say(sender, "2"))
         assert known in shown(line.choose(sender, f"Use {known}"))
         line.choose(sender, "Any time")
         assert f"Reach you at: {known}" in shown(line.choose(sender, "Skip"))
@@ -77,6 +81,34 @@ class TestSms(TwilioContract):
         assert 'assistant_refused_requests_total{channel="twilio",code="forged"}' in metrics
         assert 'assistant_channel_messages{state="pending"} 0.0' in metrics
 
+    def test_the_database_is_away(self, line: Line, sender: str) -> None:
+        path = line.server.database_url.removeprefix("sqlite:///")
+        database = sqlite3.connect(path, isolation_level=None)
+        database.execute("BEGIN IMMEDIATE")  # from here on nobody else can write
+        try:
+            before = len(line.platform.sent_to(sender))
+            (question,) = line.platform.calls(Written(sender, "Where can I park?"))
+            (alarm,) = line.platform.calls(Written(sender, "I have chest pain, can't breathe"))
+            with ThreadPoolExecutor(2) as pool:
+                answers = list(pool.map(line.post, [question, alarm]))
+            assert [answer.status_code for answer in answers] == [503, 503]
+            deadline = time.monotonic() + 20
+            while len(line.platform.sent_to(sender)) == before:
+                assert time.monotonic() < deadline, "the advice waits for the database"
+                time.sleep(0.05)  # between looks; the deadline decides, not this
+            (advice,) = line.platform.sent_to(sender)[before:]
+            assert "911" in advice.text
+        finally:
+            database.close()
+        # What came is kept after all, and what Twilio sends again is the same.
+        line.deliver_call(question)
+        deadline = time.monotonic() + 30
+        while shown(line.platform.sent_to(sender)[before:]).count(PARKING) == 0:
+            assert time.monotonic() < deadline, "the question is lost"
+            time.sleep(0.05)
+        line.settle()
+        assert shown(line.platform.sent_to(sender)[before:]).count(PARKING) == 1
+
 
 class TestWhatsApp(TwilioContract):
     channel: ClassVar[str] = "whatsapp"
@@ -92,3 +124,37 @@ def test_both_channels_of_one_number_are_apart(channels: Channels) -> None:
     answers = whatsapp.say(f"whatsapp:{number}", "Where can I park?")
     assert "automated assistant of" in answers[0].text  # a new sender there
     assert PARKING in shown(answers)
+
+
+# Its settings.
+
+ALL = {
+    "PUBLIC_URL": "https://chat.moonbeam.example",
+    "TWILIO_ACCOUNT_SID": ACCOUNT,
+    "TWILIO_AUTH_TOKEN": TOKEN,
+    "TWILIO_SMS_NUMBER": SMS_NUMBER,
+}
+
+
+def test_one_number_is_enough_and_none_is_off() -> None:
+    assert load_settings(ALL).messaging.twilio_sms_number == SMS_NUMBER
+    assert load_settings({}).messaging.twilio_auth_token == ""
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"PUBLIC_URL": ""}, "PUBLIC_URL must say where"),
+        ({"PUBLIC_URL": "https://chat.moonbeam.example/webhooks"}, "scheme and host alone"),
+        ({"PUBLIC_URL": "http://chat.moonbeam.example"}, "without encryption"),
+        ({"TWILIO_AUTH_TOKEN": ""}, "TWILIO_AUTH_TOKEN is not"),
+        ({"TWILIO_ACCOUNT_SID": ""}, "TWILIO_ACCOUNT_SID is not"),
+        ({"TWILIO_ACCOUNT_SID": "SM12"}, "AC and 32"),
+        ({"TWILIO_SMS_NUMBER": ""}, "at least one of"),
+        ({"TWILIO_SMS_NUMBER": "(213) 555-0111"}, "with \\+ and country code"),
+        ({"TWILIO_API_URL": "http://twilio.example"}, "without encryption"),
+    ],
+)
+def test_half_of_the_settings_are_a_mistake(changed: dict[str, str], words: str) -> None:
+    with pytest.raises(SettingError, match=words):
+        load_settings({**ALL, **changed})

@@ -19,7 +19,7 @@ from slack_sdk.models.blocks import ActionsBlock, Block, ImageBlock, SectionBloc
 
 from tests.platforms.base import Sent, StandIn, WebhookCall, Written, fresh_number
 
-BOT_TOKEN = "xoxb-2345678901-Zk4uB7vTq9"
+BOT_TOKEN = "xoxb-Zk4uB7vTq9-of-an-invented-app"
 SIGNING_SECRET = "8d2f6c41b09e7a53f1c86d4209be57af"
 ENVIRONMENT = {"SLACK_BOT_TOKEN": BOT_TOKEN, "SLACK_SIGNING_SECRET": SIGNING_SECRET}
 BOT_ID = "B0FFICE001"
