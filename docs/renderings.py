@@ -94,6 +94,8 @@ def have_talks() -> Columns:
                 columns[channel] = dict(talk(ChannelPatient(channels.line(channel))))
         finally:
             stop_channels(channels)
+    # The web chat erases by a button of its own and says nothing afterwards.
+    columns["webchat"]["erased"] = '(The button "Delete this chat" erases everything.)'
     return {
         channel: {name: steady(text) for name, text in turns.items()}
         for channel, turns in columns.items()
@@ -101,8 +103,9 @@ def have_talks() -> Columns:
 
 
 def steady(text: str) -> str:
-    """Return a text without what is new in each run."""
-    return re.sub(r"R-[0-9A-Z]{4}-[0-9A-Z]{4}", "R-XXXX-XXXX", text)
+    """Return a text without what is new in each run: numbers of requests, and the patients' own."""
+    numbered = re.sub(r"R-[0-9A-Z]{4}-[0-9A-Z]{4}", "R-XXXX-XXXX", text)
+    return re.sub(r"\(213\) \d{3}-\d{4}", "(213) 555-0123", numbered)
 
 
 def words_of(name: str) -> str:
@@ -149,7 +152,7 @@ def write_page(columns: Columns) -> None:
     """Write the page."""
     sections = [HEAD]
     for chapter, names in CHAPTERS.items():
-        titles = ", ".join(f'"{words_of(name)}"' for name in names)
+        titles = ", ".join('"' + words_of(name).strip("[]") + '"' for name in names)
         picture = f"images/channels-{chapter}.webp"
         sections.append(
             f"## {chapter.capitalize()}\n\n![The answers to {titles} on each channel]({picture})\n"
