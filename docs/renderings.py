@@ -19,6 +19,7 @@ from PIL import Image
 
 from tests.browser import chromium
 from tests.channel_server import start_channels, stop_channels
+from tests.conftest import EXAMPLE_OFFICE
 from tests.test_channel_conversation import CHANNELS, TALK, ChannelPatient, WebPatient, talk
 
 PAGE = Path(__file__).parent / "channel-renderings.md"
@@ -33,6 +34,8 @@ CHAPTERS = {
     "sent": ("a change", "of the note", "sent", "a red flag", "erased"),
 }
 """The turns that are shown, by picture."""
+
+SCALE = 0.72
 
 Columns = dict[str, dict[str, str]]
 """What was shown, by channel and turn; buttons are lines in brackets."""
@@ -84,13 +87,15 @@ def main() -> None:
 def have_talks() -> Columns:
     """Return what is shown at each turn on each channel."""
     with tempfile.TemporaryDirectory() as folder:
-        channels = start_channels(Path(folder))
+        channels = start_channels(Path(folder), OFFICE_FILE=str(EXAMPLE_OFFICE))
         try:
             columns = {"webchat": dict(talk(WebPatient(channels.server.open())))}
             for channel in CHANNELS:
                 columns[channel] = dict(talk(ChannelPatient(channels.line(channel))))
         finally:
             stop_channels(channels)
+    # The web chat erases by a button of its own and says nothing afterwards.
+    columns["webchat"]["erased"] = '(The button "Delete this chat" erases everything.)'
     return {
         channel: {name: steady(text) for name, text in turns.items()}
         for channel, turns in columns.items()
@@ -98,8 +103,9 @@ def have_talks() -> Columns:
 
 
 def steady(text: str) -> str:
-    """Return a text without what is new in each run."""
-    return re.sub(r"R-[0-9A-Z]{4}-[0-9A-Z]{4}", "R-XXXX-XXXX", text)
+    """Return a text without what is new in each run: numbers of requests, and the patients' own."""
+    numbered = re.sub(r"R-[0-9A-Z]{4}-[0-9A-Z]{4}", "R-XXXX-XXXX", text)
+    return re.sub(r"\(213\) \d{3}-\d{4}", "(213) 555-0123", numbered)
 
 
 def words_of(name: str) -> str:
@@ -123,9 +129,9 @@ def draw(columns: Columns) -> None:
             heads = [NAMES.get(channel, channel) for channel in columns]
             page.set_content(template.render(names=heads, turns=turns))
             with Image.open(io.BytesIO(page.screenshot(full_page=True))) as picture:
-                picture.convert("RGB").save(
-                    IMAGES / f"channels-{chapter}.webp", quality=80, method=6
-                )
+                size = (round(picture.width * SCALE), round(picture.height * SCALE))
+                smaller = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+                smaller.save(IMAGES / f"channels-{chapter}.webp", quality=70, method=6)
 
 
 def parts(text: str) -> list[tuple[str, list[str]]]:
@@ -146,7 +152,7 @@ def write_page(columns: Columns) -> None:
     """Write the page."""
     sections = [HEAD]
     for chapter, names in CHAPTERS.items():
-        titles = ", ".join(f'"{words_of(name)}"' for name in names)
+        titles = ", ".join('"' + words_of(name).strip("[]") + '"' for name in names)
         picture = f"images/channels-{chapter}.webp"
         sections.append(
             f"## {chapter.capitalize()}\n\n![The answers to {titles} on each channel]({picture})\n"
