@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 import assistant
+from assistant.channel_commands import commands as channel_commands
 from assistant.office_commands import commands as office_commands
 from assistant.settings import SettingError, load_settings, office_file, project_folder
 
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(office_commands)
+app.add_typer(channel_commands)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from sqlalchemy.engine import Engine
 
 from assistant.channels.turns import turns
 from assistant.delivery.outbox import Outbox
+from assistant.storage.channel_records import message_counts
 from assistant.storage.database import StorageError, connected, event_outbox, in_thread
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ async def read_gauges(app: Sanic, engine: Engine) -> Mapping[str, float | None]:
     """Read what `/metrics` shows beside the counters; what cannot be read is None."""
     waits = await in_thread(waiting, engine)
     counts = waits["outbox"] or {}
+    channels = waits["channels"] or {}
     agent = getattr(app.ctx, "agent", None)
     return {
         "ready": float(all((await _checks(agent, engine)).values())),
@@ -63,20 +65,29 @@ async def read_gauges(app: Sanic, engine: Engine) -> Mapping[str, float | None]:
         "outbox_pending": counts.get("pending"),
         "outbox_dead": counts.get("dead"),
         "event_stream_pending": waits["stream"],
+        "channel_pending": channels.get("pending"),
+        "channel_dead": channels.get("dead"),
         "turns_under_way": float(turns().count),
     }
 
 
 def waiting(engine: Engine) -> dict[str, Any]:
-    """Return how much waits to be delivered: to the office, and to the event stream; None if unknown."""
+    """Return how much waits: for the office, the event stream, and on messaging channels.
+
+    Each is None if that is unknown.
+    """
     try:
         with connected(engine) as connection:
             stream = connection.execute(
                 sa.select(sa.func.count()).select_from(event_outbox)
             ).scalar()
-        return {"outbox": Outbox(engine).counts(), "stream": stream}
+        return {
+            "outbox": Outbox(engine).counts(),
+            "stream": stream,
+            "channels": message_counts(engine),
+        }
     except StorageError:
-        return {"outbox": None, "stream": None}
+        return {"outbox": None, "stream": None, "channels": None}
 
 
 async def _checks(agent: Any, engine: Engine) -> dict[str, bool]:

@@ -26,15 +26,19 @@ from assistant.settings import project_folder
 
 logger = logging.getLogger(__name__)
 
-CHANNELS = ("webchat", "messenger", "whatsapp", "sms", "telegram", "slack")
+CHANNELS = ("webchat", "messenger", "whatsapp", "sms", "telegram", "slack", "twilio")
+"""Where messages come from. WhatsApp and SMS share a webhook, whose refusals count for "twilio"."""
+
+LOSSES = ("refused", "dead")
+"""Why an answer never reached its sender: the platform refused it for good, or did not take it for too long."""
 
 FAILURES = ("timeout", "storage", "error")
 """Why a message got an apology, or its advice alone, instead of an answer."""
 
 REFUSALS = (
-    "busy", "internal", "invalid_session", "malformed", "method_not_allowed", "not_found", "not_ready",
-    "origin_not_allowed", "postback_not_offered", "private_chat", "refused", "storage",
-    "text_too_long", "timeout", "too_fast", "too_large",
+    "busy", "forged", "internal", "invalid_session", "malformed", "method_not_allowed", "not_found",
+    "not_ready", "origin_not_allowed", "postback_not_offered", "private_chat", "refused", "storage",
+    "text_too_long", "timeout", "too_fast", "too_large", "unsigned",
 )  # fmt: skip
 """The codes of the errors that a channel answers with."""
 
@@ -59,6 +63,16 @@ GAUGES: Mapping[str, tuple[str, str, dict[str, str]]] = {
         "assistant_event_stream_pending",
         "Events that are stored and wait to be sent to the event stream.",
         {},
+    ),
+    "channel_pending": (
+        "assistant_channel_messages",
+        "Messages of messaging channels that wait for their answer, or whose answer was given up (dead).",
+        {"state": "pending"},
+    ),
+    "channel_dead": (
+        "assistant_channel_messages",
+        "Messages of messaging channels that wait for their answer, or whose answer was given up (dead).",
+        {"state": "dead"},
     ),
     "turns_under_way": (
         "assistant_turns_under_way",
@@ -132,6 +146,12 @@ class Metrics:
         self._refused = self._counter(
             "refused_requests", "Requests that got an error, by its code.", "channel", "code"
         )
+        self._undelivered = self._counter(
+            "undelivered_answers",
+            "Answers that no platform took, by the reason.",
+            "channel",
+            "reason",
+        )
         self._begin(tuple(channels))
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
@@ -144,6 +164,9 @@ class Metrics:
             self._empty_replies.labels(channel)
             for code in REFUSALS:
                 self._refused.labels(channel, code)
+        for channel in CHANNELS[1:-1]:
+            for reason in LOSSES:
+                self._undelivered.labels(channel, reason)
         for topic in self._topics:
             self._answers.labels(_area(topic), topic)
         for step in self._steps:
@@ -189,6 +212,10 @@ class Metrics:
     def refused(self, channel: str, code: str) -> None:
         """Count a request that got an error; the code is one of `REFUSALS`."""
         self._refused.labels(_one_of(CHANNELS, channel), _one_of(REFUSALS, code)).inc()
+
+    def undelivered(self, channel: str, reason: str) -> None:
+        """Count an answer that never reached its sender; the reason is one of `LOSSES`."""
+        self._undelivered.labels(_one_of(CHANNELS, channel), _one_of(LOSSES, reason)).inc()
 
     def exposition(self, gauges: Mapping[str, float | None]) -> bytes:
         """Return all metrics in Prometheus' text format.

@@ -127,8 +127,8 @@ def export(
     """Print all that is stored about a visitor, as JSON."""
     from assistant.privacy import PersonalData
 
-    with _database() as (_, engine, cipher):
-        data = PersonalData(engine, cipher)
+    with _database() as (settings, engine, cipher):
+        data = PersonalData(engine, cipher, settings.secret)
         found = _find(data, conversation, number, phone, email)
         typer.echo(json.dumps(data.export(found), indent=2, ensure_ascii=False))
 
@@ -144,8 +144,8 @@ def erase(
     """Delete all that is stored about a visitor: requests, drafts and conversations."""
     from assistant.privacy import PersonalData
 
-    with _database() as (_, engine, cipher):
-        data = PersonalData(engine, cipher)
+    with _database() as (settings, engine, cipher):
+        data = PersonalData(engine, cipher, settings.secret)
         found = _find(data, conversation, number, phone, email)
         what = f"{len(found.numbers)} requests and {len(found.conversations)} conversations"
         if not yes:

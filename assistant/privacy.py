@@ -13,11 +13,14 @@ import phonenumbers
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
+from assistant.channels.messaging.senders import conversations_of_phone
 from assistant.contact import records
 from assistant.contact.cipher import Cipher, UnreadableError
 from assistant.settings import Settings
+from assistant.storage.channel_records import erase_channel_records, purge_channel_records
 from assistant.storage.database import (
     StorageError,
+    channel_senders,
     contact_drafts,
     contact_requests,
     contact_status_history,
@@ -89,11 +92,13 @@ class PersonalData:
     Args:
         engine: the database, with our tables.
         cipher: reads personal fields.
+        secret: the server's; with it the chats of a phone number on SMS and WhatsApp are found.
     """
 
-    def __init__(self, engine: Engine, cipher: Cipher) -> None:
+    def __init__(self, engine: Engine, cipher: Cipher, secret: str = "") -> None:
         self._engine = engine
         self._cipher = cipher
+        self._secret = secret
 
     def find(
         self, conversation: str = "", number: str = "", phone: str = "", email: str = ""
@@ -113,6 +118,9 @@ class PersonalData:
         with transaction(self._engine) as connection:
             if conversation and self._is_known(connection, conversation):
                 conversations.add(conversation)
+            if phone and self._secret:
+                names = conversations_of_phone(self._secret, _in_e164(phone))
+                conversations.update(name for name in names if self._is_known(connection, name))
             if number or phone or email:
                 wanted = _Wanted(number.strip().upper(), _in_e164(phone), email.strip().lower())
                 for table in (contact_requests, contact_drafts):
@@ -175,6 +183,7 @@ class PersonalData:
                 drafts += records.erase_conversation(connection, name)[1]
                 events += erase_transcript(connection, name)
                 erase_feedback(connection, name)
+                erase_channel_records(connection, name)
             for row in connection.execute(
                 sa.select(contact_requests)
                 .where(contact_requests.c.number.in_(found.numbers))
@@ -198,6 +207,7 @@ class PersonalData:
         with transaction(self._engine) as connection:
             connection.execute(sa.delete(ended_sessions).where(ended_sessions.c.expires_at < now))
             erase_feedback_before(connection, now - retention.transcript * _DAY)
+            purge_channel_records(connection, now, retention.transcript)
             deleted = Deleted(
                 # Their history and their rows in the outbox go with them.
                 requests=connection.execute(sa.delete(contact_requests).where(over)).rowcount,
@@ -222,7 +232,7 @@ class PersonalData:
                 return total
 
     def _is_known(self, connection: Connection, conversation: str) -> bool:
-        for table in (contact_requests, contact_drafts):
+        for table in (contact_requests, contact_drafts, channel_senders):
             query = sa.select(table).where(table.c.conversation_id == conversation)
             if connection.execute(query).first():
                 return True

@@ -18,6 +18,7 @@ from sanic.request import Request
 from sanic.response import HTTPResponse, redirect
 
 from assistant.agent import ModelError, load_agent, read_endpoints
+from assistant.channels.messaging.channel import MessagingChannels
 from assistant.channels.strict_http import StrictHttpProtocol
 from assistant.channels.turns import turns
 from assistant.channels.webchat import failure
@@ -160,17 +161,26 @@ def build_app(settings: Settings, model: Path) -> Sanic:
 
     url = settings.event_stream_url
     stream = EventStream(engine, url) if url else None
-    app.register_listener(partial(_start_background, settings, stream), "after_server_start")
+    messaging = [channel for channel in channels if isinstance(channel, MessagingChannels)]
+    app.register_listener(
+        partial(_start_background, settings, stream, messaging), "after_server_start"
+    )
     # Sanic calls these in reverse: first the turns end, then what runs beside them.
     app.register_listener(_stop_background, "before_server_stop")
-    app.register_listener(partial(_finish_turns, settings.drain_seconds), "before_server_stop")
+    app.register_listener(
+        partial(_finish_turns, settings.drain_seconds, messaging), "before_server_stop"
+    )
     return app
 
 
 async def _start_background(
-    settings: Settings, stream: EventStream | None, app: Sanic, loop: AbstractEventLoop
+    settings: Settings,
+    stream: EventStream | None,
+    messaging: list[MessagingChannels],
+    app: Sanic,
+    loop: AbstractEventLoop,
 ) -> None:
-    """Start what runs beside the conversations: delivery to the office, and the purge."""
+    """Start what runs beside the web chat: messaging, delivery to the office, and the purge."""
     engine = engine_for(settings.database_url)
     cipher = Cipher(settings.contact_keys)
     inbox = Inbox(engine, cipher)
@@ -185,6 +195,7 @@ async def _start_background(
     work = [
         worker.run(),
         purge_regularly(PersonalData(engine, cipher), Retention.of(settings)),
+        *(channel.run(app.ctx.agent) for channel in messaging),
     ]
     if stream is not None:
         work.append(stream.run())
@@ -205,8 +216,12 @@ def _report_state(settings: Settings, inbox: Inbox, outbox: Outbox) -> None:
         logger.error("%d messages to the office are dead; `assistant outbox` shows them.", dead)
 
 
-async def _finish_turns(seconds: float, app: Sanic, loop: AbstractEventLoop) -> None:
-    left = await turns().end(seconds)
+async def _finish_turns(
+    seconds: float, messaging: list[MessagingChannels], app: Sanic, loop: AbstractEventLoop
+) -> None:
+    left, *_ = await asyncio.gather(
+        turns().end(seconds), *(channel.end(seconds) for channel in messaging)
+    )
     if left:
         logger.error("Stopping although %d messages are not answered after %g s.", left, seconds)
     # Whoever keeps a connection open hears once more that it ends, rather than finding it cut.

@@ -29,9 +29,17 @@ SECRETS = (
     "AMQP_URL",
     "CONTACT_KEYS",
     "DATABASE_URL",
+    "MESSENGER_APP_SECRET",
+    "MESSENGER_PAGE_TOKEN",
+    "MESSENGER_VERIFY_TOKEN",
     "METRICS_TOKEN",
     "REDIS_URL",
+    "SLACK_BOT_TOKEN",
+    "SLACK_SIGNING_SECRET",
     "SMTP_URL",
+    "TELEGRAM_SECRET",
+    "TELEGRAM_TOKEN",
+    "TWILIO_AUTH_TOKEN",
     "WEBCHAT_SECRET",
     "WEBHOOK_SECRET",
     "WEBHOOK_URLS",
@@ -76,6 +84,48 @@ class MailServer:
 
 
 @dataclass(frozen=True)
+class Messaging:
+    """The messaging platforms; one without its secrets is off.
+
+    Attributes:
+        public_url: where the platforms reach this server, as https://chat.example.com.
+        call_seconds: how long one call of a platform may take.
+        give_up_hours: after that an answer that a platform does not take is given up.
+        twilio_account_sid, twilio_auth_token: the account at Twilio.
+        twilio_sms_number, twilio_whatsapp_number: our numbers as E.164; "" if the channel is off.
+        messenger_page_token: lets us write as the office's Facebook page.
+        messenger_app_secret: with it Meta signs its calls.
+        messenger_verify_token: what Meta shows when the webhook is set up.
+        messenger_graph_version: of the Graph API, as v25.0; Meta ends each after two years or more.
+        telegram_token: the bot's, from BotFather.
+        telegram_secret: what Telegram shows at each call; ours to choose.
+        slack_bot_token: begins with xoxb-.
+        slack_signing_secret: with it Slack signs its calls.
+        twilio_api_url, messenger_api_url, telegram_api_url, slack_api_url: where the platforms are.
+    """
+
+    public_url: str = ""
+    call_seconds: float = 10.0
+    give_up_hours: float = 6.0
+    twilio_account_sid: str = ""
+    twilio_auth_token: str = field(default="", repr=False)
+    twilio_sms_number: str = ""
+    twilio_whatsapp_number: str = ""
+    twilio_api_url: str = "https://api.twilio.com"
+    messenger_page_token: str = field(default="", repr=False)
+    messenger_app_secret: str = field(default="", repr=False)
+    messenger_verify_token: str = field(default="", repr=False)
+    messenger_graph_version: str = "v25.0"
+    messenger_api_url: str = "https://graph.facebook.com"
+    telegram_token: str = field(default="", repr=False)
+    telegram_secret: str = field(default="", repr=False)
+    telegram_api_url: str = "https://api.telegram.org"
+    slack_bot_token: str = field(default="", repr=False)
+    slack_signing_secret: str = field(default="", repr=False)
+    slack_api_url: str = "https://slack.com/api"
+
+
+@dataclass(frozen=True)
 class Settings:
     """What an installation decides.
 
@@ -109,6 +159,7 @@ class Settings:
         session_hours: life of a web chat session.
         session_rate, session_burst: messages a second, and at once, of one session.
         address_rate, address_burst: requests a second, and at once, of one network address.
+        messaging: the messaging platforms.
         log_level: from which level our own lines are written; INFO by default for JSON, else WARNING.
     """
 
@@ -144,6 +195,7 @@ class Settings:
     session_burst: int = 20
     address_rate: float = 10.0
     address_burst: int = 100
+    messaging: Messaging = field(default_factory=Messaging)
     log_level: str = "WARNING"
     folder: Path = field(default_factory=lambda: project_folder())
 
@@ -210,6 +262,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         session_burst=_whole(env, "WEBCHAT_SESSION_BURST", 20, 1, 100_000),
         address_rate=_number(env, "WEBCHAT_ADDRESS_RATE", 10.0, 0.01, 100_000.0),
         address_burst=_whole(env, "WEBCHAT_ADDRESS_BURST", 100, 1, 1_000_000),
+        messaging=_messaging(env),
         log_level=_log_level(env, log_format),
         folder=folder,
     )
@@ -450,6 +503,99 @@ def _webhook_secret(env: Mapping[str, str]) -> str:
             'print("whsec_" + base64.b64encode(os.urandom(32)).decode())\''
         )
     return secret
+
+
+_PLATFORM_SECRETS = {
+    "TWILIO": ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"),
+    "MESSENGER": ("MESSENGER_PAGE_TOKEN", "MESSENGER_APP_SECRET", "MESSENGER_VERIFY_TOKEN"),
+    "TELEGRAM": ("TELEGRAM_TOKEN", "TELEGRAM_SECRET"),
+    "SLACK": ("SLACK_BOT_TOKEN", "SLACK_SIGNING_SECRET"),
+}
+"""What turns each platform on; one of them alone is a mistake."""
+
+_SECRET_SHAPES = {
+    "TWILIO_ACCOUNT_SID": ("AC[0-9a-f]{32}", "AC and 32 digits and letters from a to f"),
+    # https://core.telegram.org/bots/api#setwebhook names the characters; fewer could be guessed.
+    "TELEGRAM_SECRET": ("[A-Za-z0-9_-]{24,256}", "24 to 256 letters, digits, _ and -"),
+    "TELEGRAM_TOKEN": (r"\d+:[A-Za-z0-9_-]+", "digits, a colon and a key, as BotFather gives it"),
+    "MESSENGER_VERIFY_TOKEN": (r"\S{16,}", "at least 16 characters without spaces"),
+    "SLACK_BOT_TOKEN": (r"xoxb-\S+", "xoxb- and a key, as Slack gives it"),
+}
+
+
+def _messaging(env: Mapping[str, str]) -> Messaging:
+    values = {name: env.get(name, "") for names in _PLATFORM_SECRETS.values() for name in names}
+    numbers = {
+        name: _phone_number(env, name) for name in ("TWILIO_SMS_NUMBER", "TWILIO_WHATSAPP_NUMBER")
+    }
+    for name, value in values.items():
+        refuse_placeholder(name, value)
+        shape, meaning = _SECRET_SHAPES.get(name, (r"\S{16,}", "as the platform gives it"))
+        if value and not re.fullmatch(shape, value):
+            raise SettingError(f"{name} cannot be right; it is {meaning}.")
+    for names in _PLATFORM_SECRETS.values():
+        missing = [name for name in names if not values[name]]
+        if missing and len(missing) < len(names):
+            present = next(name for name in names if values[name])
+            raise SettingError(
+                f"{present} is set, but {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} "
+                "not. Set all, or none to turn the channel off; see docs/channels.md."
+            )
+    if bool(values["TWILIO_AUTH_TOKEN"]) != any(numbers.values()):
+        raise SettingError(
+            "Twilio needs TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN and at least one of "
+            "TWILIO_SMS_NUMBER and TWILIO_WHATSAPP_NUMBER. Set these, or none of them to turn SMS "
+            "and WhatsApp off."
+        )
+    public_url = _web_address(env, "PUBLIC_URL", "").rstrip("/")
+    if any(values.values()) and not public_url:
+        raise SettingError(
+            "A messaging channel is on, so PUBLIC_URL must say where its platform reaches this "
+            "server, as https://chat.example.com."
+        )
+    if urlsplit(public_url).path or urlsplit(public_url).query:
+        raise SettingError("PUBLIC_URL must be scheme and host alone: https://chat.example.com")
+    addresses = {
+        name.lower(): _web_address(env, name, getattr(Messaging, name.lower())).rstrip("/")
+        for name in ("TWILIO_API_URL", "MESSENGER_API_URL", "TELEGRAM_API_URL", "SLACK_API_URL")
+    }
+    graph_version = env.get("MESSENGER_GRAPH_VERSION") or Messaging.messenger_graph_version
+    if not re.fullmatch(r"v\d{1,3}\.\d", graph_version):
+        raise SettingError(
+            f"MESSENGER_GRAPH_VERSION is '{graph_version}'; write it as v25.0, or leave it out."
+        )
+    return Messaging(
+        public_url=public_url,
+        messenger_graph_version=graph_version,
+        call_seconds=_number(env, "CHANNEL_CALL_SECONDS", 10.0, 0.1, 120.0),
+        give_up_hours=_number(env, "CHANNEL_GIVE_UP_HOURS", 6.0, 0.01, 72.0),
+        **addresses,
+        **{name.lower(): value for name, value in {**values, **numbers}.items()},
+    )
+
+
+def _phone_number(env: Mapping[str, str], name: str) -> str:
+    number = env.get(name, "")
+    if number and not re.fullmatch(r"\+[1-9]\d{6,14}", number):
+        raise SettingError(
+            f"{name} is '{number}'; write the number with + and country code, without spaces: "
+            "+12025550123"
+        )
+    return number
+
+
+def _web_address(env: Mapping[str, str], name: str, default: str) -> str:
+    address = env.get(name) or default
+    try:
+        parts = urlsplit(address)
+        host = parts.hostname or ""
+    except ValueError:
+        host = ""
+    if address and (not host or parts.scheme not in ("http", "https") or "@" in parts.netloc):
+        raise SettingError(f"{name} is not a web address; write https://host, as in the examples.")
+    if address and parts.scheme == "http" and not _is_here(host):
+        raise SettingError(f"{name} goes to another machine without encryption. Use https://.")
+    return address
 
 
 def _is_base64(text: str, least: int, most: int) -> bool:

@@ -146,6 +146,12 @@ class Server:
         with engine.connect() as connection:
             return connection.execute(sa.text(query), values).all()
 
+    def change(self, statement: str, **values: Any) -> None:
+        """Change something in its database."""
+        engine = sa.create_engine(self.database_url, poolclass=sa.pool.NullPool)
+        with engine.begin() as connection:
+            connection.execute(sa.text(statement), values)
+
     def kept(self) -> dict[str, bytes]:
         """Return all that it keeps, by name: every table, log and, on SQLite, file."""
         engine = sa.create_engine(self.database_url, poolclass=sa.pool.NullPool)
@@ -258,6 +264,16 @@ def server(
     server = start_server(folder)
     yield server
     stop_server(server)
+
+
+@pytest.fixture(scope="session")
+def channels(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A server with all messaging channels on, and their stand-ins (`tests/channel_server.py`)."""
+    from tests.channel_server import start_channels, stop_channels
+
+    channels = start_channels(tmp_path_factory.mktemp("channels"))
+    yield channels
+    stop_channels(channels)
 
 
 def stop_server(server: Server) -> None:

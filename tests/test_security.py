@@ -35,6 +35,14 @@ SECRETS = {
     "ACTION_SECRET": f"{CANARY}-is-shared-with-the-action-server",
     "METRICS_TOKEN": f"{CANARY}-lets-the-collector-read-the-metrics",
     "WEBHOOK_SECRET": f"whsec_{base64.b64encode(CANARY.encode() * 2).decode()}",
+    "TWILIO_AUTH_TOKEN": f"{CANARY}-twilio-signs-with-it",
+    "MESSENGER_PAGE_TOKEN": f"{CANARY}-writes-as-the-page",
+    "MESSENGER_APP_SECRET": f"{CANARY}-meta-signs-with-it",
+    "MESSENGER_VERIFY_TOKEN": f"{CANARY}-meta-shows-it-once",
+    "TELEGRAM_TOKEN": f"123456:{CANARY}-is-the-bot",
+    "TELEGRAM_SECRET": f"{CANARY}-telegram-shows-it",
+    "SLACK_BOT_TOKEN": f"xoxb-{CANARY}-is-the-app",
+    "SLACK_SIGNING_SECRET": f"{CANARY}-slack-signs-with-it",
 }
 """Every setting that is a secret. A new one belongs here."""
 
@@ -53,6 +61,9 @@ PRODUCTION = {
     "OFFICE_EMAILS": "desk@moonbeam.example",
     "MAIL_FROM": "assistant@moonbeam.example",
     "WEBHOOK_URLS": f"https://crm.moonbeam.example/{CANARY}",
+    "PUBLIC_URL": "https://chat.moonbeam.example",
+    "TWILIO_ACCOUNT_SID": "AC" + "0a" * 16,
+    "TWILIO_SMS_NUMBER": "+12135550111",
     **SECRETS,
     **{name: url.format(CANARY) for name, url in PASSWORDS.items()},
 }
@@ -258,8 +269,11 @@ ROUTES = {
     ("GET", "/webchat/messages"): "session",
     ("POST", "/webchat/messages"): "session",
     ("POST", "/webchat/feedback"): "session",
+    ("GET", "/webhooks/<name:str>"): "platform",  # Messenger's question when it is set up
+    ("POST", "/webhooks/<name:str>"): "platform",
 }
-"""Every route, and what it asks of a caller: nothing; an allowed origin; that, and a session's token.
+"""Every route, and what it asks of a caller: nothing; an allowed origin; that, and a session's token;
+a platform's signature or secret.
 
 A route that is added must be added here, and to docs/threat-model.md.
 """
@@ -382,6 +396,16 @@ async def test_no_foreign_site_is_served(http: httpx.AsyncClient, method: str, p
         response = await http.request(method, path, headers=headers, content=b'{"text": "hi"}')
         assert response.status_code == 403
         assert "access-control-allow-origin" not in response.headers
+
+
+@pytest.mark.parametrize("name", ["twilio", "messenger", "telegram", "slack"])
+async def test_nobody_but_the_platform_calls_its_webhook(
+    http: httpx.AsyncClient, name: str
+) -> None:
+    for content in (b"", b"{}", b"From=%2B18185550134&Body=hello", b'{"text": "hello"}'):
+        response = await http.post(f"/webhooks/{name}", content=content)
+        assert response.status_code == 401
+        assert response.json()["error"]["code"] == "unsigned"
 
 
 async def test_the_metrics_are_for_the_collector_alone(http: httpx.AsyncClient) -> None:

@@ -1,6 +1,7 @@
 """One visitor's message in, the assistant's messages out: never nothing, never an exception.
 
-The web chat and the evaluation both go through here, so that what is measured is what visitors get.
+The web chat, the messaging channels and the evaluation all go through here, so that what is measured
+is what visitors get.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 Message = dict[str, Any]
 """A message of the web chat contract: text, buttons, image, metadata."""
 
+WEBCHAT = "webchat"
 TROUBLE = (
     "I'm sorry, something went wrong on my side and I could not answer. Please try again, or "
     "contact the office. In an emergency, call 911."
@@ -43,7 +45,7 @@ class CollectedReplies(OutputChannel):
     @classmethod
     def name(cls) -> str:
         """Return the channel's name, as trackers show it."""
-        return "webchat"
+        return WEBCHAT
 
     async def send_response(self, recipient_id: str, message: dict[str, Any]) -> None:
         """Take one response of Rasa's."""
@@ -87,6 +89,7 @@ async def converse(
     text: str,
     seconds: float,
     message_id: str | None = None,
+    channel: str = WEBCHAT,
 ) -> list[Message]:
     """Hand a visitor's text to Rasa and return its answer: always at least one message.
 
@@ -96,13 +99,13 @@ async def converse(
         text: the cleaned text; may be empty.
         seconds: how long Rasa may take before the visitor gets an apology.
         message_id: what the conversation knows the message by; made up if there is none.
+        channel: where it came from, one of `assistant.metrics.CHANNELS`.
     """
-    channel = CollectedReplies.name()
     metrics = process_metrics()
     metrics.received(channel)
     began = time.perf_counter()
     with keep_out_of_logs(text):
-        messages = await _reply(handle, conversation_id, text, seconds, message_id)
+        messages = await _reply(handle, conversation_id, text, seconds, message_id, channel)
     metrics.answered(channel, time.perf_counter() - began, messages)
     return messages
 
@@ -113,6 +116,7 @@ async def _reply(
     text: str,
     seconds: float,
     message_id: str | None,
+    channel: str,
 ) -> list[Message]:
     if not text:
         return notice(EMPTY)
@@ -122,7 +126,7 @@ async def _reply(
         text,
         replies,
         conversation_id,
-        input_channel=CollectedReplies.name(),
+        input_channel=channel,
         message_id=message_id,
     )
     if advice:  # it is known already, so nothing may keep the visitor waiting for it
@@ -130,7 +134,7 @@ async def _reply(
     try:
         await _within(seconds, handle(message), replies)
         if not replies.messages:
-            process_metrics().empty_reply(CollectedReplies.name())
+            process_metrics().empty_reply(channel)
     except asyncio.TimeoutError:
         process_metrics().failed("timeout")
         logger.error("No answer within %s seconds.", seconds)

@@ -134,6 +134,50 @@ outbox = sa.Table(
     sa.Index("outbox_due", "state", "next_attempt_at"),
 )
 
+channel_senders = sa.Table(  # those who write on a messaging channel; whose turn it is
+    "channel_senders",
+    metadata,
+    # The channel and a keyed digest of the sender; also the name of what is stored of the talk.
+    sa.Column("conversation_id", sa.String(64), primary_key=True),
+    sa.Column("platform", sa.Text, nullable=False),
+    sa.Column("due_at", sa.Float, index=True),  # empty when nothing waits
+    sa.Column("lease", sa.Text, nullable=False),  # who is answering; "" for nobody
+    sa.Column("leased_until", sa.Float, nullable=False),
+    sa.Column("failures", sa.Integer, nullable=False),  # calls of the platform in a row
+    sa.Column("disclosed_at", sa.Float),  # when the first words of the channel were sent
+    sa.Column("private_id", sa.Text, nullable=False),  # the private conversation; "" for none
+    sa.Column("private_until", sa.Float, nullable=False),
+    sa.Column("home", sa.Text, nullable=False),  # the process whose memory holds it
+    sa.Column("seen_at", sa.Float, nullable=False),
+)
+
+channel_messages = sa.Table(
+    "channel_messages",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("key", sa.String(64), nullable=False, unique=True),  # digest of the platform's id
+    sa.Column("conversation_id", sa.String(64), nullable=False),  # "" once it was erased
+    sa.Column("platform", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),  # pending, answered, refused or dead
+    sa.Column("urgent", sa.Boolean, nullable=False),  # it has a red flag
+    sa.Column("position", sa.Float, nullable=False),  # among those of one sender
+    sa.Column("sealed", sa.Text),  # empty once it is not pending
+    sa.Column("sealed_replies", sa.Text),  # what is to be sent, once that is known
+    sa.Column("sent", sa.Integer, nullable=False),  # how many of the replies
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("received_at", sa.Float, nullable=False),
+    sa.Index("channel_messages_of_sender", "conversation_id", "state"),
+    sa.Index("channel_messages_by_state", "state", "received_at"),
+)
+
+channel_menus = sa.Table(  # the choices that were offered last
+    "channel_menus",
+    metadata,
+    sa.Column("conversation_id", sa.String(64), primary_key=True),
+    sa.Column("sealed", sa.Text, nullable=False),
+    sa.Column("expires_at", sa.Float, nullable=False),
+)
+
 privacy_receipts = sa.Table(
     "privacy_receipts",
     metadata,

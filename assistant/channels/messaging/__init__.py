@@ -1,0 +1,1 @@
+"""Messaging channels: WhatsApp, SMS, Messenger, Telegram and Slack by one set of rules."""
