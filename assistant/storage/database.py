@@ -77,6 +77,38 @@ feedback = sa.Table(
     sa.Column("given_at", sa.Float, nullable=False),
 )
 
+content_changes = sa.Table(  # what editors changed on the staff pages
+    "content_changes",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("topic", sa.Text, nullable=False, index=True),
+    sa.Column("difference", sa.Text, nullable=False),
+    sa.Column("regions", sa.Text, nullable=False),  # lines before and after, to take it back
+    sa.Column("undoes", sa.Integer, nullable=False),  # 0 unless it takes another back
+)
+
+settled_questions = sa.Table(  # visitors' questions that an editor has seen to
+    "settled_questions",
+    metadata,
+    sa.Column("digest", sa.String(64), primary_key=True),  # of the words, which are not kept here
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("outcome", sa.Text, nullable=False),  # the topic it was added to, or dismissed
+)
+
+published_models = sa.Table(
+    "published_models",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),  # of the model file
+    sa.Column("sha256", sa.String(64), nullable=False),
+)
+
 contact_drafts = sa.Table(
     "contact_drafts",
     metadata,
