@@ -174,7 +174,7 @@ def _unreadable(project: Path) -> Iterator[Problem]:
 def _answer_lines(project: Path) -> dict[str, tuple[str, int]]:
     found: dict[str, tuple[str, int]] = {}
     for path in content_files(project):
-        root = YAML().compose(path)
+        root = YAML(typ="safe", pure=False).compose(path)
         for key, value in root.value if isinstance(root, MappingNode) else []:
             if key.value == "responses" and isinstance(value, MappingNode):
                 for name, _ in value.value:

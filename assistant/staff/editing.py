@@ -698,7 +698,7 @@ def _with_new_topic(
 
 
 def _start_of_responses(name: str, text: str) -> int:
-    for key, _ in YAML().compose(text).value:
+    for key, _ in YAML(typ="safe", pure=False).compose(text).value:
         if key.value == "responses":
             return int(key.start_mark.index)
     raise EditRefusedError(f"{name} has no 'responses:'. Put one at its end by hand.")
