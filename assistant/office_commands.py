@@ -85,7 +85,7 @@ def mark_handled(number: Annotated[str, typer.Argument(metavar="NUMBER")]) -> No
 
     with open_database() as (settings, engine, cipher):
         if not Inbox(engine, cipher).mark_handled(number.upper()):
-            raise OfficeCommandError(f"There is no new request {number}.")
+            raise OfficeCommandError(f"There is no request {number} that waits to be handled.")
     typer.echo(f"Marked. It will be deleted in {settings.handled_request_days:g} days.")
 
 
