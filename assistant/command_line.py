@@ -15,6 +15,7 @@ import typer
 import assistant
 from assistant.office_commands import commands as office_commands
 from assistant.settings import SettingError, load_settings, office_file, project_folder
+from assistant.staff_commands import commands as staff_commands
 
 app = typer.Typer(
     help="The assistant of an acupuncture and pain-management office.",
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(office_commands)
+app.add_typer(staff_commands)
 
 
 def main() -> None:

@@ -33,6 +33,7 @@ from assistant.model_seal import check_seal
 from assistant.privacy import PersonalData, Retention, purge_regularly
 from assistant.self_test import SelfTestError, golden_questions, self_test
 from assistant.settings import SettingError, Settings
+from assistant.staff.routes import staff_blueprint
 from assistant.start import wait_for_database
 from assistant.storage.database import engine_for
 from assistant.storage.sole_process import claim
@@ -110,6 +111,7 @@ def build_app(settings: Settings, model: Path) -> Sanic:
     app.config.PROXIES_COUNT = settings.proxies
     log_requests(app)
     engine = engine_for(settings.database_url)
+    app.blueprint(staff_blueprint(engine, settings))
     app.blueprint(health_blueprint(engine))
     app.blueprint(
         metrics_blueprint(

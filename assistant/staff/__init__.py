@@ -1,1 +1,4 @@
-"""The pages behind the chat: for those who answer requests and for those who write the content."""
+"""The pages behind the chat, at `/staff`: requests, numbers, facts, questions, answers.
+
+Without an account there are none. `guard.py` is the door that every route goes through.
+"""
