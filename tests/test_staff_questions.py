@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,14 @@ from rasa.shared.core.domain import Domain
 from rasa.shared.core.events import ActionExecuted, BotUttered, Event, UserUttered
 from sqlalchemy.engine import Engine
 
-from assistant.staff.questions import DISMISSED, TURNED_AWAY, UNHELPFUL, UNSURE, Group, OpenQuestions
+from assistant.staff.questions import (
+    DISMISSED,
+    TURNED_AWAY,
+    UNHELPFUL,
+    UNSURE,
+    Group,
+    OpenQuestions,
+)
 from assistant.storage.database import engine_for, settled_questions, transaction
 from assistant.storage.feedback import keep_feedback
 from assistant.storage.private_conversations import PRIVATE, ConsentingStore
@@ -100,7 +106,10 @@ def test_only_what_was_not_answered_well_is_shown(engine: Engine) -> None:
 
 
 def test_a_text_is_shown_without_personal_data(engine: Engine) -> None:
-    keep(engine, {"a": turn("my name is Ann Miller, call 818-555-0142 about bikes", "x", 0.1, "rephrase")})
+    keep(
+        engine,
+        {"a": turn("my name is Ann Miller, call 818-555-0142 about bikes", "x", 0.1, "rephrase")},
+    )
     # As if an older version had stored it whole.
     with transaction(engine) as connection:
         connection.execute(

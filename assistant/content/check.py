@@ -41,6 +41,8 @@ LONGEST_SENTENCE = 20  # words
 LONGEST_TITLE = 25  # characters, so that a button stays on one line
 HIGHEST_GRADE = 8.0  # Flesch-Kincaid
 REVIEW_DAYS = 365
+OVERDUE = "more than a year ago"
+"""Stands in the problem of an answer that is due for review: no reason to keep all else back."""
 _ALIKE = 0.93  # share of characters from which two examples are nearly the same
 _COPIED = 0.9  # the same for an example and a row of evaluation data
 _EVERYBODY_SAYS = 4  # words
@@ -132,6 +134,17 @@ def check_project(project: Path, today: dt.date | None = None) -> list[Problem]:
             message = f"{answer.name}: {other} has the title '{answer.title}' too; change one."
             problems.append(Problem(file, line, message))
     return sorted(set(problems))
+
+
+def check_answer(answer: Answer, catalogue: Catalogue, today: dt.date | None = None) -> list[str]:
+    """Return what is wrong with one answer, as it is being written; takes milliseconds.
+
+    Args:
+        answer: the answer; it need not be in the catalogue.
+        catalogue: the other answers, and the sources.
+        today: the day for which its review date is checked; today by default.
+    """
+    return list(dict.fromkeys(_answer_problems(answer, catalogue, today or dt.date.today())))
 
 
 def median_grade(project: Path) -> float:
@@ -312,8 +325,8 @@ def _metadata_problems(answer: Answer, today: dt.date) -> Iterator[str]:
         yield f"its review date {answer.reviewed_on} lies in the future."
     elif (today - answer.reviewed_on).days > REVIEW_DAYS:
         yield (
-            f"it was reviewed on {answer.reviewed_on}, more than a year ago; review it again and "
-            f"put in the new date."
+            f"it was reviewed on {answer.reviewed_on}, {OVERDUE}; review it again and put in the "
+            f"new date."
         )
 
 

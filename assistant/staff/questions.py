@@ -191,7 +191,9 @@ class OpenQuestions:
         vectors = np.stack([found[t] if t in found else self._vectors[t] for t in texts])
         # Nearly all are about pain and needles; without that, what tells them apart counts for more.
         vectors = vectors - self._common
-        return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9))
+        return np.asarray(
+            vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+        )
 
 
 def clusters(vectors: Vectors, like: float = _LIKE) -> list[list[int]]:
@@ -216,7 +218,9 @@ def encoder_of(project: Path) -> Callable[[list[str]], Vectors]:
     for step in config["pipeline"]:
         if step.get("encoder"):
             return shared_encoder(
-                step["encoder"], step.get("encoder_sha256") or "", int(step.get("encoder_threads", 1))
+                step["encoder"],
+                step.get("encoder_sha256") or "",
+                int(step.get("encoder_threads", 1)),
             ).encode
     raise LookupError("config.yml names no encoder for TopicClassifier.")
 

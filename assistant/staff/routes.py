@@ -6,6 +6,7 @@ from sanic import Blueprint
 from sqlalchemy.engine import Engine
 
 from assistant.settings import Settings
+from assistant.staff.content_routes import add_content
 from assistant.staff.guard import Guard
 from assistant.staff.requests import add_requests
 from assistant.staff.sign_in import add_sign_in
@@ -22,6 +23,7 @@ def staff_guard(engine: Engine, settings: Settings) -> Guard:
     guard = Guard(engine, settings)
     add_today(guard, engine, settings)
     add_requests(guard, engine, settings)
+    add_content(guard, engine, settings)
     add_sign_in(guard, engine, settings)
     return guard
 
