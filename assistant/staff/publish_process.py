@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from assistant.agent import ModelError, load_agent, read_endpoints
 from assistant.content.check import OVERDUE, check_project
 from assistant.content.examples import read_examples
 from assistant.evaluation import unreached_buttons
+from assistant.logs import configure_logs, gather_loggers
 from assistant.safety.detector import SAFETY_AREA, SafetyRulesError
 from assistant.self_test import SelfTestError, golden_questions, self_test
 from assistant.settings import project_folder
@@ -75,9 +75,15 @@ def missed_warnings(project: Path, agent: Any, served: Path | None) -> list[str]
         for text in examples
     ]
     missed = asyncio.run(_without_advice(agent, texts))
-    if missed and served is not None and served.exists():
-        known = asyncio.run(_without_advice(_agent(project, served), missed))
-        missed = [text for text in missed if text not in known]
+    if not missed:
+        return []
+    if served is None or not served.exists():
+        return [
+            "The model that is served now is not in the folder models any more, so it cannot be "
+            "compared with. Restart the assistant and publish again."
+        ]
+    known = asyncio.run(_without_advice(_agent(project, served), missed))
+    missed = [text for text in missed if text not in known]
     return [
         f"'{text[:80]}' tells of a warning sign and would no longer get its advice. Look for new "
         f"examples that are like it, and take them out."
@@ -124,7 +130,8 @@ def _say(**what: Any) -> None:
 
 def main() -> None:
     """Publish the project of `ASSISTANT_HOME`; the one argument is the model that is served now."""
-    logging.disable(logging.WARNING)
+    configure_logs(level="ERROR")
+    gather_loggers()
     served = Path(sys.argv[1]) if len(sys.argv) > 1 else None
     try:
         model = publish(project_folder(), served)

@@ -240,11 +240,14 @@ class Publisher:
         Raises:
             PublishError: it found a reason not to publish, or did not end well.
         """
-        command = in_background("-m", "assistant.staff.publish_process", str(served))
+        command = in_background(
+            "-W", "ignore", "-m", "assistant.staff.publish_process", str(served)
+        )
         environment = {**os.environ, "ASSISTANT_HOME": str(snapshot)}
         for name in ("DATABASE_URL", "REDIS_URL", "AMQP_URL"):  # nothing of it is for visitors
             environment.pop(name, None)
             environment.pop(f"{name}_FILE", None)
+        environment["LOG_LEVEL"] = "WARNING"
         environment["DATABASE_URL"] = f"sqlite:///{snapshot / 'trial.db'}"
         with tempfile.TemporaryFile() as errors:
             process = await asyncio.create_subprocess_exec(
