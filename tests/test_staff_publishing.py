@@ -167,12 +167,14 @@ def test_the_pages_show_what_there_is(edited: Server, editor: Browser) -> None:
     assert "safety/crisis" not in editor.text("/content")
     assert editor.get("/content/topic", params={"name": "safety/crisis"}).status_code == 404
     assert editor.get("/content/topic", params={"name": "no/such"}).status_code == 404
-    tried = editor.text("/content/try?text=is+bread+bad+for+my+nerve")
+    assert "Try a sentence" in editor.text("/content/try")
+    tried = words(editor.post("/content/try", text="is bread bad for my nerve").text)
     assert "Understood as diet/gluten" in tried
-    assert "warning sign, cauda equina" in editor.text(
-        "/content/try?text=i+cant+feel+my+groin+and+cant+pee"
-    )
+    flag = editor.post("/content/try", text="i cant feel my groin and cant pee").text
+    assert "warning sign, cauda equina" in words(flag)
     assert "New topic" in editor.text("/content/new")
+    started = editor.post("/questions", do="new", chosen="is rye ok", text="is rye ok")
+    assert "is rye ok</textarea>" in started.text
     assert editor.post("/content/undo", number="no").status_code == 404
     assert editor.post("/questions", do="nonsense").status_code == 404
 

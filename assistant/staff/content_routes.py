@@ -8,12 +8,13 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+from ruamel.yaml.error import YAMLError
 from sanic import Sanic
 from sanic.request import Request
 from sanic.response import HTTPResponse
 from sqlalchemy.engine import Engine
 
-from assistant.content.catalogue import LiveCatalogue
+from assistant.content.catalogue import ContentError, LiveCatalogue
 from assistant.content.check import EVIDENCE, REVIEW_DAYS
 from assistant.logs import keep_out_of_logs
 from assistant.safety.detector import SAFETY_AREA, load_detector
@@ -208,12 +209,11 @@ def _add_topics(guard: Guard, desk: _Desk) -> None:
                 "content_preview.html", visit, look=preview(catalogue, answer), dangers=dangers
             )
 
-        return part_alone(request, await asyncio.to_thread(made))
+        return part_alone(request, await _refusable(asyncio.to_thread(made)))
 
     @guard.get("/content/new", EDITOR)
     async def show_new(request: Request, visit: Visit) -> HTTPResponse:
-        form = _empty_form(request.args.get("examples", "")[:_LONGEST_FIELD])
-        return await _new_page(desk, visit, form)
+        return await _new_page(desk, visit, _empty_form(""))
 
     @guard.post("/content/new", EDITOR)
     async def save_new(request: Request, visit: Visit) -> HTTPResponse:
@@ -256,9 +256,14 @@ def _add_topics(guard: Guard, desk: _Desk) -> None:
         return see("/content/changes", said="undone")
 
     @guard.get("/content/try", EDITOR)
+    async def show_trial(request: Request, visit: Visit) -> HTTPResponse:
+        return page("content_try.html", visit, text="", found=None)
+
+    @guard.post("/content/try", EDITOR)
     async def try_sentence(request: Request, visit: Visit) -> HTTPResponse:
-        text = request.args.get("text", "").strip()[:_LONGEST_SENTENCE]
-        found = await _understood(desk, request.app, text) if text else None
+        """Understand a sentence; it comes as a form, so that no log of addresses has it."""
+        text = _field(request, "text").strip()[:_LONGEST_SENTENCE]
+        found = await _refusable(_understood(desk, request.app, text)) if text else None
         return page("content_try.html", visit, text=text, found=found)
 
 
@@ -266,7 +271,7 @@ def _add_questions(guard: Guard, desk: _Desk) -> None:
     async def questions_page(
         visit: Visit, said: str = "", reasons: tuple[str, ...] = ()
     ) -> HTTPResponse:
-        groups = await asyncio.to_thread(desk.questions.groups)
+        groups = await _refusable(asyncio.to_thread(desk.questions.groups))
         topics = await _refusable(asyncio.to_thread(desk.topics))
         return page(
             "questions.html", visit, 422 if reasons else 200, groups=groups[:_MOST_QUESTIONS],
@@ -286,7 +291,8 @@ def _add_questions(guard: Guard, desk: _Desk) -> None:
         do = _field(request, "do")
         topic = {"add": _field(request, "topic"), "away": _field(request, "kind")}.get(do, "")
         if do == "new":
-            return see("/content/new", examples="\n".join(chosen or everything))
+            # Not by an address, which logs would keep with what visitors wrote.
+            return await _new_page(desk, visit, _empty_form("\n".join(chosen or everything)))
         if do in ("add", "away"):
             reasons: tuple[str, ...] = ()
             if not topic or (do == "away") != (area_of(topic) == OUT_OF_SCOPE):
@@ -297,8 +303,8 @@ def _add_questions(guard: Guard, desk: _Desk) -> None:
                 try:
                     await desk.refuse_advice(request.app, topic, chosen)
                     edit = Edit(topic, added=chosen)
-                    await asyncio.to_thread(desk.save, [edit], visit, f"question {do}ed"
-                                            if do == "add" else "out of scope")  # fmt: skip
+                    action = "question added" if do == "add" else "out of scope"
+                    await asyncio.to_thread(desk.save, [edit], visit, action)
                 except EditRefusedError as error:
                     reasons = error.reasons
             if reasons:
@@ -362,11 +368,20 @@ async def _topic(desk: _Desk, name: str) -> Topic:
 
 
 async def _refusable(work: Any) -> Any:
-    """Wait for what reads the files; a file that cannot be read is a page that says so."""
+    """Wait for what reads the files.
+
+    Raises:
+        RefusedError: one of them cannot be read.
+    """
     try:
         return await work
-    except EditRefusedError as error:
-        raise RefusedError(503, "The content cannot be read", str(error)) from error
+    except (EditRefusedError, ContentError, YAMLError, OSError) as error:
+        logger.error("The content cannot be read. %s", error)
+        raise RefusedError(
+            503,
+            "The content cannot be read",
+            "A file was broken by hand. `assistant check` says which line; mend it there.",
+        ) from error
 
 
 async def _topic_page(
@@ -377,7 +392,7 @@ async def _topic_page(
     said: str = "",
     reasons: tuple[str, ...] = (),
 ) -> HTTPResponse:
-    catalogue = await asyncio.to_thread(desk.catalogue)
+    catalogue = await _refusable(asyncio.to_thread(desk.catalogue))
     look = None
     if topic.texts:
         answer = drafted(catalogue, topic.name, form["texts"], form["details"])
@@ -395,7 +410,7 @@ async def _topic_page(
 async def _new_page(
     desk: _Desk, visit: Visit, form: dict[str, Any], reasons: tuple[str, ...] = ()
 ) -> HTTPResponse:
-    catalogue = await asyncio.to_thread(desk.catalogue)
+    catalogue = await _refusable(asyncio.to_thread(desk.catalogue))
     topics = await _refusable(asyncio.to_thread(desk.topics))
     areas = sorted({t.file.rpartition("/")[2].removesuffix(".yml") for t in topics if t.file.startswith("data/faq/")})  # fmt: skip
     return page(
