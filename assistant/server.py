@@ -35,6 +35,7 @@ from assistant.self_test import SelfTestError, golden_questions, self_test
 from assistant.settings import SettingError, Settings
 from assistant.staff.routes import staff_blueprint
 from assistant.start import wait_for_database
+from assistant.storage.daily_counts import process_counter, write_regularly
 from assistant.storage.database import engine_for
 from assistant.storage.sole_process import claim
 
@@ -181,6 +182,7 @@ async def _start_background(
     work = [
         worker.run(),
         purge_regularly(PersonalData(engine, cipher), Retention.of(settings)),
+        write_regularly(process_counter(), engine),
     ]
     if stream is not None:
         work.append(stream.run())

@@ -143,8 +143,6 @@ def add_requests(guard: Guard, engine: Engine, settings: Settings) -> None:
             visit,
             live=await listed(visit, wanted),
             wanted=wanted,
-            statuses=STATUSES,
-            words=STATUS_WORDS,
             settings=settings,
             said="The request is deleted." if deleted else "",
         )

@@ -8,6 +8,8 @@ from sqlalchemy.engine import Engine
 from assistant.settings import Settings
 from assistant.staff.content_routes import add_content
 from assistant.staff.guard import Guard
+from assistant.staff.numbers import add_numbers
+from assistant.staff.office import add_office
 from assistant.staff.requests import add_requests
 from assistant.staff.sign_in import add_sign_in
 from assistant.staff.today import add_today
@@ -23,6 +25,8 @@ def staff_guard(engine: Engine, settings: Settings) -> Guard:
     guard = Guard(engine, settings)
     add_today(guard, engine, settings)
     add_requests(guard, engine, settings)
+    add_numbers(guard, engine, settings)
+    add_office(guard, engine, settings)
     add_content(guard, engine, settings)
     add_sign_in(guard, engine, settings)
     return guard

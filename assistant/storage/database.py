@@ -266,6 +266,17 @@ daily_counts = sa.Table(  # how often something happened; no one's conversation
 )
 
 
+office_changes = sa.Table(  # of office.yml, which is public anyway
+    "office_changes",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),  # the account
+    sa.Column("before", sa.Text, nullable=False),
+    sa.Column("after", sa.Text, nullable=False),
+)
+
+
 class StorageError(Exception):
     """The database failed: nothing is half stored, nothing was read.
 

@@ -62,6 +62,14 @@ def upgrade() -> None:
         sa.Column("topic", sa.Text, primary_key=True),
         sa.Column("count", sa.Integer, nullable=False),
     )
+    op.create_table(
+        "office_changes",
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("at", sa.Float, nullable=False),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("before", sa.Text, nullable=False),
+        sa.Column("after", sa.Text, nullable=False),
+    )
 
 
 def _account() -> sa.ForeignKey:
