@@ -99,9 +99,7 @@ def published(editor: Browser) -> str:
     raise AssertionError(f"publishing did not end: {said}")
 
 
-def test_a_file_edited_by_hand_is_served_within_two_seconds(
-    edited: Server, project: Path
-) -> None:
+def test_a_file_edited_by_hand_is_served_within_two_seconds(edited: Server, project: Path) -> None:
     file = project / "data" / "faq" / "diet.yml"
     before = file.read_text(encoding="utf-8")
     old = load_catalogue(project).answers["diet/gluten"].variations[0].text.splitlines()[0]
