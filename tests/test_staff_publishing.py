@@ -277,7 +277,7 @@ async def test_another_process_takes_over_what_was_published_and_nothing_damaged
                 await asyncio.sleep(0.1)
     finally:
         follows.cancel()
-    assert served_model(app).name == other.name
+    assert served_model(app) == other.name
     assert app.ctx.agent.tracker_store is old.tracker_store
     assert app.ctx.agent.lock_store is old.lock_store
 

@@ -84,7 +84,7 @@ def test_only_what_was_not_answered_well_is_shown(engine: Engine) -> None:
                 *turn("where do I put my bike at your place", "office/parking_access", 0.3, "did_you_mean"),
                 *turn("is wheat bad for nerves at all", "diet/gluten", 0.95),
                 *turn("needles or pressure only, what is it", "treatment/session", 0.61),
-                *turn("does the needle go in deep for me", "treatment/does_it_hurt", 0.9, message_id="thumb-1"),
+                *turn("when will you send me the bill", "office/payment", 0.9, message_id="thumb-1"),
                 *turn("my groin is numb today", "safety/cauda_equina", 0.61),
                 *turn("hmm hello you", "greet", 0.6),
             ],
@@ -92,12 +92,12 @@ def test_only_what_was_not_answered_well_is_shown(engine: Engine) -> None:
         },
     )  # fmt: skip
     with transaction(engine) as connection:
-        keep_feedback(connection, "a", "thumb-1", "treatment/does_it_hurt", False, "unclear")
+        keep_feedback(connection, "a", "thumb-1", "office/payment", False, "unclear")
     groups = OpenQuestions(engine, PROJECT).groups()
     assert {(text, *group.reasons) for group in groups for text, _ in group.phrasings} == {
         ("where do I put my bike at your place", TURNED_AWAY),
         ("needles or pressure only, what is it", UNSURE),
-        ("does the needle go in deep for me", UNHELPFUL),
+        ("when will you send me the bill", UNHELPFUL),
     }
     (bike,) = [group for group in groups if TURNED_AWAY in group.reasons]
     assert bike.nearest == (("office/parking_access", pytest.approx(0.3)),)
@@ -202,7 +202,7 @@ def test_of_very_many_messages_the_newest_are_grouped(
     keep(engine, {"a": [event for message in messages for event in message]})
 
     def encode(texts: list[str]) -> Any:
-        return np.eye(max(len(texts), 8), dtype=np.float32)[: len(texts)]
+        return np.eye(1000, dtype=np.float32)[: len(texts)]
 
     shown = texts(OpenQuestions(engine, PROJECT, encode).groups())
     assert shown == {f"{word} parrots" for word in "fghij"}

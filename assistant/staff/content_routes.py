@@ -332,7 +332,7 @@ def _add_publishing(guard: Guard, desk: _Desk) -> None:
         history = await in_thread(publisher.history)
         return page(
             "publish.html", visit, 409 if wrong else 200, live=progress(visit), waits=waits,
-            history=history, served=served_model(request.app).name, wrong=wrong,
+            history=history, served=served_model(request.app), wrong=wrong,
             running=publisher.progress.phase == "running",
         )  # fmt: skip
 
@@ -357,7 +357,7 @@ async def _topic(desk: _Desk, name: str) -> Topic:
         NotThereError: there is none of that name.
     """
     try:
-        topic = await _refusable(asyncio.to_thread(desk.editor.topic, name))
+        topic: Topic = await _refusable(asyncio.to_thread(desk.editor.topic, name))
     except NoSuchTopicError:
         raise NotThereError("There is no such topic; it may have been renamed.") from None
     if topic.is_advice:
@@ -523,7 +523,10 @@ def _field(request: Request, name: str) -> str:
 
 
 def _fields(request: Request, name: str) -> list[str]:
-    return [str(value)[:_LONGEST_FIELD] for value in (request.form or {}).getlist(name, [])]
+    form: Any = request.form
+    if not form:
+        return []
+    return [str(value)[:_LONGEST_FIELD] for value in form.getlist(name, [])]
 
 
 def _lines(text: str) -> tuple[str, ...]:

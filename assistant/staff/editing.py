@@ -625,7 +625,7 @@ def _put(mapping: CommentedMap, key: str, text: str) -> None:
                                     | SingleQuotedScalarString) else str  # fmt: skip
     if "\n" in text and style is str:
         style = LiteralScalarString
-    new = style(text)
+    new: Any = style(text)
     if hasattr(old, "comment") and hasattr(new, "__dict__"):
         new.comment = old.comment
     mapping[key] = new

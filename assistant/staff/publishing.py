@@ -125,7 +125,7 @@ class Publisher:
 
     def waits(self, app: Sanic) -> bool:
         """Whether the files hold what the served model does not know. Reads them: call in a thread."""
-        return model_path(self._project).name != served_model(app).name
+        return model_path(self._project).name != served_model(app)
 
     def history(self, most: int = 20) -> list[Published]:
         """Return what went live, the newest first.
@@ -163,16 +163,20 @@ class Publisher:
     async def follow(self, app: Sanic) -> None:
         """Load what other processes publish, for ever. Errors are logged, and the old model stays."""
         self._known = -1
+        told = False
         while True:
             try:
                 newest = await in_thread(self._newest)
+                told = False
                 if self._known < 0:  # at the start the files decide
                     self._known = newest.number if newest else 0
                 elif newest and newest.number > self._known:
                     self._known = newest.number
                     await self._take_over(app, newest)
             except StorageError as error:
-                logger.warning("Whether a new model was published is not known. %s", error)
+                if not told:  # once for each time that the database is away
+                    logger.warning("Whether a new model was published is not known. %s", error)
+                told = True
             await asyncio.sleep(_LOOK_EVERY)
 
     async def swap(self, app: Sanic, model: Path) -> None:
@@ -222,7 +226,7 @@ class Publisher:
         with ExitStack() as stack:
             snapshot = await asyncio.to_thread(stack.enter_context, staged(self._project, {}))
             await asyncio.to_thread(self._bring_known_model, snapshot)
-            made = await self._watched(snapshot, served_model(app))
+            made = await self._watched(snapshot, self._project / "models" / served_model(app))
             return await asyncio.to_thread(_put_in_place, made, self._project / "models")
 
     def _bring_known_model(self, snapshot: Path) -> None:
@@ -297,7 +301,7 @@ class Publisher:
 
     async def _take_over(self, app: Sanic, newest: Published) -> None:
         model = self._project / "models" / newest.name
-        if served_model(app).name == newest.name:
+        if served_model(app) == newest.name:
             return
         try:
             await asyncio.to_thread(check_seal, model, newest.sha256)
@@ -332,9 +336,9 @@ class Publisher:
         self._progress = replace(self._progress, phase="failed", reasons=reasons, ended=time.time())
 
 
-def served_model(app: Sanic) -> Path:
-    """Return the model file that answers now."""
-    return Path(app.ctx.agent.processor.model_filename)
+def served_model(app: Sanic) -> str:
+    """Return the name of the model file that answers now."""
+    return Path(app.ctx.agent.processor.model_filename).name
 
 
 def _load_beside(old: Any, model: Path) -> Any:
