@@ -47,14 +47,14 @@ def project(tmp_path: Path) -> Path:
 @pytest.fixture
 def editor(project: Path, tmp_path: Path) -> Iterator[ContentEditor]:
     engine = engine_for(f"sqlite:///{tmp_path / 'content.db'}")
-    yield ContentEditor(project, engine)
+    yield ContentEditor(project, engine, seconds=300)
     engine.dispose()
 
 
 @pytest.fixture
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the content check, which takes seconds, where a test is about something else."""
-    monkeypatch.setattr(ContentEditor, "_check", lambda self, files: [])
+    monkeypatch.setattr(ContentEditor, "_check", lambda self, files, end: [])
 
 
 def text_of(project: Path, file: str = DIET) -> str:
@@ -234,6 +234,14 @@ def test_what_needs_no_check_is_refused_at_once(
         editor.save([edit], "ann", "answer")
 
 
+def test_a_check_that_does_not_end_saves_nothing(project: Path, editor: ContentEditor) -> None:
+    editor._seconds = 0.0
+    before = text_of(project)
+    with pytest.raises(EditRefusedError, match="did not end within"):
+        editor.save([Edit("diet/gluten", added=("is rye bread out too",))], "ann", "examples")
+    assert text_of(project) == before
+
+
 def test_what_was_wrong_before_does_not_block_another_edit(
     project: Path, editor: ContentEditor
 ) -> None:
@@ -274,7 +282,7 @@ def test_many_edits_at_once_all_arrive(
 def test_a_file_that_changes_while_it_is_checked_is_not_overwritten(
     project: Path, editor: ContentEditor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def by_hand(self: ContentEditor, files: dict[str, str]) -> list[str]:
+    def by_hand(self: ContentEditor, files: dict[str, str], end: float) -> list[str]:
         (project / DIET).write_text(text_of(project) + "# by hand\n", encoding="utf-8")
         return []
 

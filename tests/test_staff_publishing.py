@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 import sqlalchemy as sa
 
@@ -41,7 +42,11 @@ def project(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
 @pytest.fixture(scope="module")
 def edited(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of that copy."""
-    server = start_server(tmp_path_factory.mktemp("server"), ASSISTANT_HOME=str(project))
+    server = start_server(
+        tmp_path_factory.mktemp("server"),
+        ASSISTANT_HOME=str(project),
+        ANSWER_SECONDS="200",  # nothing here is about a busy machine
+    )
     yield server
     stop_server(server)
 
@@ -49,7 +54,9 @@ def edited(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.fixture(scope="module")
 def editor(edited: Server) -> Iterator[Browser]:
     with office_of(edited):
-        yield signed_in(edited, "eddie")
+        browser = signed_in(edited, "eddie")
+        browser.http.timeout = httpx.Timeout(220)
+        yield browser
 
 
 class Talk:

@@ -99,7 +99,8 @@ class _Desk:
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self.engine = engine
         self.project = settings.folder
-        self.editor = ContentEditor(settings.folder, engine)
+        # The server gives up a page five seconds later than this.
+        self.editor = ContentEditor(settings.folder, engine, settings.answer_seconds + 10)
         self.questions = OpenQuestions(engine, settings.folder)
         self.publisher = Publisher(engine, settings)
         self._live: LiveCatalogue | None = None

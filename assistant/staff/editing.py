@@ -56,7 +56,7 @@ OUT_OF_SCOPE = "out_of_scope"
 
 _TOPIC = re.compile(r"[a-z]+/[a-z][a-z0-9_]*")
 _CONTEXT = 3  # lines around a changed one, by which it is found again
-_CHECK_SECONDS = 120.0
+_CHECK_SECONDS = 25.0  # for the check of a save; a page waits some seconds longer
 _PROBLEM = re.compile(r"(?P<file>[^:]+):(?P<line>\d+): (?P<message>.*)")
 _PLACE_IN_FILE = re.compile(r"(\.yml):\d+")
 
@@ -171,9 +171,12 @@ class ContentEditor:
     Args:
         project: the project folder.
         engine: the database, which keeps the changes.
+        seconds: how long a save may take to check; then it is refused, so that nobody is left
+            without an answer.
     """
 
-    def __init__(self, project: Path, engine: Engine) -> None:
+    def __init__(self, project: Path, engine: Engine, seconds: float = _CHECK_SECONDS) -> None:
+        self._seconds = seconds
         self._project = project
         self._engine = engine
         self._lock = threading.Lock()
@@ -338,15 +341,16 @@ class ContentEditor:
 
     def _new_problems(self, files: dict[str, str], changed: dict[str, str]) -> list[str]:
         """Return what is wrong after a change and was not before: an overdue review blocks no other."""
-        after = self._check(changed)
+        end = time.monotonic() + self._seconds
+        after = self._check(changed, end)
         if not after:
             self._checked = (_digest_of(changed), frozenset())
             return []
         if self._checked[0] != _digest_of(files):
-            self._checked = (_digest_of(files), frozenset(map(_placeless, self._check(files))))
+            self._checked = (_digest_of(files), frozenset(map(_placeless, self._check(files, end))))
         return [problem for problem in after if _placeless(problem) not in self._checked[1]]
 
-    def _check(self, files: dict[str, str]) -> list[str]:
+    def _check(self, files: dict[str, str], end: float) -> list[str]:
         """Run the content check on files, in a process of its own: visitors must not wait for it."""
         with staged(self._project, files) as folder:
             command = in_background("-m", "assistant.command_line", "check", "--no-buttons")
@@ -354,11 +358,12 @@ class ContentEditor:
             try:
                 result = subprocess.run(  # noqa: S603 - our own command
                     command, env=environment, capture_output=True, text=True, check=False,
-                    timeout=_CHECK_SECONDS,
+                    timeout=max(1.0, end - time.monotonic()),
                 )  # fmt: skip
             except subprocess.TimeoutExpired:
                 raise EditRefusedError(
-                    "The content check did not end in time. Try again in a moment."
+                    f"The content check did not end within {self._seconds:g} seconds, so nothing is "
+                    f"saved. Is the machine busy? Try again in a moment."
                 ) from None
         problems = [line for line in result.stdout.splitlines() if _PROBLEM.fullmatch(line)]
         if result.returncode and not problems:
