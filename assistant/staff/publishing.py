@@ -29,7 +29,7 @@ from sanic import Sanic
 from sqlalchemy.engine import Engine
 
 from assistant.agent import load_agent
-from assistant.model_seal import check_seal, seal
+from assistant.model_seal import check_seal, forget_seal, seal
 from assistant.self_test import golden_questions, self_test
 from assistant.settings import Settings
 from assistant.staff.editing import in_background, staged
@@ -202,9 +202,16 @@ class Publisher:
     async def _run(self, app: Sanic, account: str) -> None:
         try:
             with _alone(self._project / "var" / "publish.lock"):
+                known = {path.name for path in (self._project / "models").glob("*")}
                 model = await self._trained(app)
                 self._say("Loading it beside the present one")
-                await self.swap(app, model)
+                try:
+                    await self.swap(app, model)
+                except BaseException:
+                    if model.name not in known:  # the next start must not find it
+                        model.unlink()
+                        forget_seal(model)
+                    raise
                 published = await in_thread(self._note, model, account)
                 self._known = max(self._known, published)
                 await asyncio.to_thread(forget_old_models, model)
