@@ -91,11 +91,14 @@ def preview(catalogue: Catalogue, answer: Answer) -> Preview:
     written = [v for v in answer.variations if v.text]
     bubbles = as_messages(book.response(answer.name) or {}) if written else []
     problems = [] if written else ["Write the answer."]
-    return Preview(
-        tuple(bubbles),
-        tuple(_looks(bubbles)),
-        (*problems, *check_answer(answer, Catalogue(others, catalogue.sources))),
-    )
+    try:
+        problems += check_answer(answer, Catalogue(others, catalogue.sources))
+    except ModuleNotFoundError as error:  # an installation that leaves out what only editors need
+        problems.append(
+            f"The check cannot run: the package {error.name} is not installed. Whoever runs the "
+            f"assistant can install it."
+        )
+    return Preview(tuple(bubbles), tuple(_looks(bubbles)), tuple(problems))
 
 
 def _looks(bubbles: list[Message]) -> list[Look]:
