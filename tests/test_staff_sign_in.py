@@ -59,7 +59,7 @@ def no_tries(server: Server) -> Iterator[None]:
 
 
 def address(route: Route) -> str:
-    return re.sub(r"<(\w+):\w+>", r"\1-1", route.path)
+    return re.sub(r"<\w+:\w+>", "1", route.path)
 
 
 def ask(browser: Browser, route: Route, **form: str) -> httpx.Response:
