@@ -16,6 +16,7 @@ import assistant
 from assistant.channel_commands import commands as channel_commands
 from assistant.office_commands import commands as office_commands
 from assistant.settings import SettingError, load_settings, office_file, project_folder
+from assistant.staff_commands import commands as staff_commands
 
 app = typer.Typer(
     help="The assistant of an acupuncture and pain-management office.",
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.add_typer(office_commands)
 app.add_typer(channel_commands)
+app.add_typer(staff_commands)
 
 
 def main() -> None:

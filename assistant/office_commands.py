@@ -47,7 +47,7 @@ def show_requests(
         return
     from assistant.contact.inbox import Inbox
 
-    with _database() as (_, engine, cipher):
+    with open_database() as (_, engine, cipher):
         requests = Inbox(engine, cipher).requests("" if everything else "new")
     for request in requests:
         receipt = request.receipt
@@ -64,7 +64,7 @@ def show_request(number: Annotated[str, typer.Argument(metavar="NUMBER")]) -> No
     from assistant.contact.inbox import Inbox
     from assistant.delivery.message import labelled
 
-    with _database() as (_, engine, cipher):
+    with open_database() as (_, engine, cipher):
         request = Inbox(engine, cipher).request(number.upper())
     if request is None:
         raise OfficeCommandError(f"There is no request {number}.")
@@ -83,9 +83,9 @@ def mark_handled(number: Annotated[str, typer.Argument(metavar="NUMBER")]) -> No
     """Mark a request as handled; it is deleted some time after (HANDLED_REQUEST_DAYS)."""
     from assistant.contact.inbox import Inbox
 
-    with _database() as (settings, engine, cipher):
+    with open_database() as (settings, engine, cipher):
         if not Inbox(engine, cipher).mark_handled(number.upper()):
-            raise OfficeCommandError(f"There is no new request {number}.")
+            raise OfficeCommandError(f"There is no request {number} that waits to be handled.")
     typer.echo(f"Marked. It will be deleted in {settings.handled_request_days:g} days.")
 
 
@@ -97,7 +97,7 @@ def show_outbox(context: typer.Context) -> None:
     from assistant.contact.records import moment
     from assistant.delivery.outbox import Outbox
 
-    with _database() as (_, engine, _cipher):
+    with open_database() as (_, engine, _cipher):
         deliveries = Outbox(engine).undelivered()
     for delivery in deliveries:
         when = f"next at {moment(delivery.next_attempt_at):%Y-%m-%d %H:%M} UTC"
@@ -115,7 +115,7 @@ def retry_outbox() -> None:
     """Let a running server try what is dead once more."""
     from assistant.delivery.outbox import Outbox
 
-    with _database() as (_, engine, _cipher):
+    with open_database() as (_, engine, _cipher):
         count = Outbox(engine).retry_dead()
     typer.echo(f"{count} messages will be tried again.")
 
@@ -127,7 +127,7 @@ def export(
     """Print all that is stored about a visitor, as JSON."""
     from assistant.privacy import PersonalData
 
-    with _database() as (settings, engine, cipher):
+    with open_database() as (settings, engine, cipher):
         data = PersonalData(engine, cipher, settings.secret)
         found = _find(data, conversation, number, phone, email)
         typer.echo(json.dumps(data.export(found), indent=2, ensure_ascii=False))
@@ -144,7 +144,7 @@ def erase(
     """Delete all that is stored about a visitor: requests, drafts and conversations."""
     from assistant.privacy import PersonalData
 
-    with _database() as (settings, engine, cipher):
+    with open_database() as (settings, engine, cipher):
         data = PersonalData(engine, cipher, settings.secret)
         found = _find(data, conversation, number, phone, email)
         what = f"{len(found.numbers)} requests and {len(found.conversations)} conversations"
@@ -162,7 +162,7 @@ def purge() -> None:
     """Delete what is older than the settings allow, as the server does every hour."""
     from assistant.privacy import PersonalData, Retention
 
-    with _database() as (settings, engine, cipher):
+    with open_database() as (settings, engine, cipher):
         deleted = PersonalData(engine, cipher).purge(Retention.of(settings))
     counts = dataclasses.asdict(deleted).items()
     typer.echo("Deleted " + ", ".join(f"{count} {name}" for name, count in counts) + ".")
@@ -173,7 +173,7 @@ def rotate_keys() -> None:
     """Encrypt all requests with the first of CONTACT_KEYS, so that the others can go."""
     from assistant.contact.inbox import Inbox
 
-    with _database() as (_, engine, cipher):
+    with open_database() as (_, engine, cipher):
         renewed, unreadable = Inbox(engine, cipher).renew_encryption()
     if unreadable:
         raise OfficeCommandError(
@@ -198,7 +198,12 @@ def _find(data: PersonalData, conversation: str, number: str, phone: str, email:
 
 
 @contextmanager
-def _database() -> Generator[tuple[Settings, Engine, Cipher], None, None]:
+def open_database() -> Generator[tuple[Settings, Engine, Cipher], None, None]:
+    """Provide the settings, the database and what reads personal fields.
+
+    Raises:
+        OfficeCommandError: the database does not answer.
+    """
     from sqlalchemy.exc import SQLAlchemyError
 
     from assistant.contact.cipher import Cipher

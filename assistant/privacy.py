@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection, Engine
 from assistant.channels.messaging.senders import conversations_of_phone
 from assistant.contact import records
 from assistant.contact.cipher import Cipher, UnreadableError
+from assistant.contact.request import ENDED
 from assistant.settings import Settings
 from assistant.storage.channel_records import erase_channel_records, purge_channel_records
 from assistant.storage.database import (
@@ -27,6 +28,7 @@ from assistant.storage.database import (
     empty_log,
     ended_sessions,
     outbox,
+    request_notes,
     transaction,
 )
 from assistant.storage.feedback import erase_feedback, erase_feedback_before, read_feedback
@@ -37,6 +39,20 @@ logger = logging.getLogger(__name__)
 _HOUR = 3600.0
 _DAY = 24 * _HOUR
 _BATCH = 1000
+
+
+def is_over(retention: Retention, now: float) -> Any:
+    """Return the condition on rows of `contact_requests` that may be kept no longer.
+
+    Args:
+        retention: how long requests are kept.
+        now: seconds since 1970.
+    """
+    requests = contact_requests.c
+    return sa.or_(
+        sa.and_(requests.status.in_(ENDED), requests.changed_at < now - retention.handled * _DAY),
+        requests.created_at < now - retention.request * _DAY,
+    )
 
 
 @dataclass(frozen=True)
@@ -198,11 +214,6 @@ class PersonalData:
     def purge(self, retention: Retention) -> Deleted:
         """Delete what is older than it may be; leaves a receipt if there was anything."""
         now = time.time()
-        requests = contact_requests.c
-        over = sa.or_(
-            sa.and_(requests.status != "new", requests.changed_at < now - retention.handled * _DAY),
-            requests.created_at < now - retention.request * _DAY,
-        )
         events = self._purge_events(now - retention.transcript * _DAY)
         with transaction(self._engine) as connection:
             connection.execute(sa.delete(ended_sessions).where(ended_sessions.c.expires_at < now))
@@ -210,7 +221,9 @@ class PersonalData:
             purge_channel_records(connection, now, retention.transcript)
             deleted = Deleted(
                 # Their history and their rows in the outbox go with them.
-                requests=connection.execute(sa.delete(contact_requests).where(over)).rowcount,
+                requests=connection.execute(
+                    sa.delete(contact_requests).where(is_over(retention, now))
+                ).rowcount,
                 drafts=connection.execute(
                     sa.delete(contact_drafts).where(contact_drafts.c.expires_at < now)
                 ).rowcount,
@@ -254,10 +267,18 @@ class PersonalData:
             .order_by(contact_status_history.c.id)
         )
         deliveries = connection.execute(sa.select(outbox).where(outbox.c.number == row.number))
+        notes = connection.execute(
+            sa.select(request_notes)
+            .where(request_notes.c.number == row.number)
+            .order_by(request_notes.c.id)
+        )
         return {
             "number": row.number,
             "status": row.status,
             **self._opened(row.sealed),
+            "notes_of_the_office": [
+                {"at": _iso(note.at), **self._opened(note.sealed)} for note in notes
+            ],
             "history": [{"status": step.status, "at": _iso(step.at)} for step in history],
             "told": [
                 {"target": delivery.target, "about": delivery.event, "state": delivery.state}

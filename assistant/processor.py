@@ -7,9 +7,10 @@ from typing import Any
 from rasa.core.actions.action import Action, ActionExecutionRejection
 from rasa.core.channels.channel import UserMessage
 from rasa.core.processor import MessageProcessor
-from rasa.shared.core.events import BotUttered, UserUttered
+from rasa.shared.core.events import BotUttered, SessionStarted, UserUttered
 from rasa.shared.core.trackers import DialogueStateTracker
 
+from assistant.storage.daily_counts import process_counter
 from assistant.storage.database import StorageError
 
 
@@ -56,6 +57,8 @@ class TurnProcessor(MessageProcessor):
             for event in known:
                 await message.output_channel.send_response(message.sender_id, event.message())
             return None
+        if _is_beginning(tracker):
+            process_counter().conversation_began()
         await self._handle_message_with_tracker(message, tracker)
         tracker = await self.run_action_extract_slots(message.output_channel, tracker)
         await self._run_prediction_loop(message.output_channel, tracker)
@@ -91,6 +94,16 @@ class _WatchedAction:
         except Exception as error:
             self.error = error
             raise
+
+
+def _is_beginning(tracker: DialogueStateTracker) -> bool:
+    """Whether the visitor has said nothing yet, or nothing since Rasa took it for a new session."""
+    for event in reversed(tracker.events):
+        if isinstance(event, UserUttered):
+            return False
+        if isinstance(event, SessionStarted):
+            return True
+    return True
 
 
 def answer_to(

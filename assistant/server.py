@@ -35,7 +35,9 @@ from assistant.model_seal import check_seal
 from assistant.privacy import PersonalData, Retention, purge_regularly
 from assistant.self_test import SelfTestError, golden_questions, self_test
 from assistant.settings import SettingError, Settings
+from assistant.staff.routes import staff_blueprint
 from assistant.start import wait_for_database
+from assistant.storage.daily_counts import process_counter, write_regularly
 from assistant.storage.database import engine_for
 from assistant.storage.sole_process import claim
 
@@ -112,6 +114,7 @@ def build_app(settings: Settings, model: Path) -> Sanic:
     app.config.PROXIES_COUNT = settings.proxies
     log_requests(app)
     engine = engine_for(settings.database_url)
+    app.blueprint(staff_blueprint(engine, settings))
     app.blueprint(health_blueprint(engine))
     app.blueprint(
         metrics_blueprint(
@@ -196,6 +199,7 @@ async def _start_background(
         worker.run(),
         purge_regularly(PersonalData(engine, cipher), Retention.of(settings)),
         *(channel.run(app.ctx.agent) for channel in messaging),
+        write_regularly(process_counter(), engine),
     ]
     if stream is not None:
         work.append(stream.run())

@@ -72,12 +72,13 @@ def train(project: Path, report: Callable[[str], None], force: bool = False) -> 
     if result.model is None or not path.exists():
         raise TrainingError("Training failed: Rasa made no model. Its messages above say why.")
     seal(path)
-    _forget_old_models(path)
+    forget_old_models(path)
     report(f"Trained: {path.name}")
     return path
 
 
-def _forget_old_models(newest: Path) -> None:
+def forget_old_models(newest: Path) -> None:
+    """Delete all models but the newest and two to go back to."""
     models = sorted(newest.parent.glob(_MODEL_NAME.format(digest="*")), key=_modified, reverse=True)
     for old in [model for model in models if model != newest][_KEPT_MODELS - 1 :]:
         old.unlink()

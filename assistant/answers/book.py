@@ -35,16 +35,21 @@ _WHERE_NUMB = [
 
 
 class AnswerBook:
-    """All answers, as the files hold them now."""
+    """All answers, as the files hold them now.
 
-    def __init__(self) -> None:
-        self._catalogue = LiveCatalogue(project_folder())
+    Args:
+        draft: answers to use in place of those of the files, to see how they would look.
+    """
+
+    def __init__(self, draft: Catalogue | None = None) -> None:
+        self._draft = draft
+        self._live = None if draft else LiveCatalogue(project_folder())
         self._office_path = office_file()
         self._office = load_office(self._office_path)
 
     def catalogue(self) -> Catalogue:
         """Return the content as it is now."""
-        return self._catalogue.current()
+        return self._live.current() if self._live else self._draft or Catalogue({}, {})
 
     def places(self, name: str) -> set[str]:
         """Return the places in braces that the wordings of an answer fill or require."""

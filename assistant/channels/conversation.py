@@ -18,6 +18,7 @@ from assistant.logs import keep_out_of_logs
 from assistant.metrics import process_metrics
 from assistant.processor import ActionFailedError, TurnNotStoredError
 from assistant.safety.advice import advice_for
+from assistant.storage.daily_counts import process_counter
 from assistant.storage.database import StorageError
 from assistant.storage.kept_events import STORED_TEXT
 
@@ -107,6 +108,7 @@ async def converse(
     with keep_out_of_logs(text):
         messages = await _reply(handle, conversation_id, text, seconds, message_id, channel)
     metrics.answered(channel, time.perf_counter() - began, messages)
+    process_counter().answered(messages)
     return messages
 
 

@@ -77,7 +77,9 @@ class StrictHttp(Http):
         except InvalidUsage:
             self.request_body = None  # else Sanic reads on after its answer, and fails once more
             self.keep_alive = False
-            if self.stage is not Stage.HANDLER:  # it is answered already; what is left is thrown away
+            if (
+                self.stage is not Stage.HANDLER
+            ):  # it is answered already; what is left is thrown away
                 return None
             raise
         return data

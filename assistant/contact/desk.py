@@ -17,6 +17,7 @@ from assistant.contact import records
 from assistant.contact.cipher import Cipher, UnreadableError
 from assistant.contact.request import Draft, Receipt, new_number
 from assistant.settings import load_settings
+from assistant.storage.daily_counts import add_count
 from assistant.storage.database import (
     StorageError,
     contact_drafts,
@@ -192,6 +193,7 @@ class ContactDesk:
         except IntegrityError:
             raise _TakenError("The key or the number is taken.") from None
         records.note_status(connection, number, "new", now)
+        add_count(connection, "requests")
         for target in self._targets:
             records.announce(connection, number, target, "new", now)
         return connection.execute(

@@ -9,8 +9,13 @@ from sqlalchemy.engine import Engine
 
 from assistant.contact import records
 from assistant.contact.cipher import Cipher, UnreadableError
-from assistant.contact.request import Draft, Request
-from assistant.storage.database import contact_drafts, contact_requests, transaction
+from assistant.contact.request import ENDED, Draft, Request
+from assistant.storage.database import (
+    contact_drafts,
+    contact_requests,
+    request_notes,
+    transaction,
+)
 
 
 class Inbox:
@@ -37,23 +42,23 @@ class Inbox:
         if status:
             query = query.where(contact_requests.c.status == status)
         with transaction(self._engine) as connection:
-            return [self._opened(row) for row in connection.execute(query)]
+            return [opened_request(row, self._cipher) for row in connection.execute(query)]
 
     def request(self, number: str) -> Request | None:
         """Return one request; None if there is none with this number."""
         query = sa.select(contact_requests).where(contact_requests.c.number == number)
         with transaction(self._engine) as connection:
             row = connection.execute(query).first()
-        return self._opened(row) if row else None
+        return opened_request(row, self._cipher) if row else None
 
     def mark_handled(self, number: str) -> bool:
-        """Mark a new request as handled; it is deleted some time after.
+        """Mark a request as handled; it is deleted some time after.
 
         Returns:
-            Whether there was a new request with this number.
+            Whether there was a new request, or one in progress, with this number.
         """
         new = sa.select(contact_requests.c.number).where(
-            contact_requests.c.number == number, contact_requests.c.status == "new"
+            contact_requests.c.number == number, contact_requests.c.status.notin_(ENDED)
         )
         with transaction(self._engine) as connection:
             if connection.execute(new.with_for_update()).first() is None:
@@ -62,7 +67,7 @@ class Inbox:
         return True
 
     def renew_encryption(self) -> tuple[int, int]:
-        """Encrypt every request and draft with the newest key.
+        """Encrypt every request, draft and note with the newest key.
 
         Returns:
             How many were encrypted anew, and how many no key can read.
@@ -72,6 +77,7 @@ class Inbox:
             for table, key in (
                 (contact_requests, contact_requests.c.number),
                 (contact_drafts, contact_drafts.c.conversation_id),
+                (request_notes, request_notes.c.id),
             ):
                 query = sa.select(key.label("key"), table.c.sealed).where(
                     table.c.sealed.isnot(None)
@@ -86,16 +92,18 @@ class Inbox:
                     renewed += 1
         return renewed, unreadable
 
-    def _opened(self, row: Any) -> Request:
-        fields: dict[str, str] | None = {}
-        if row.sealed is not None:
-            try:
-                fields = self._cipher.open(row.sealed)
-            except UnreadableError:
-                fields = None
-        return Request(
-            receipt=records.receipt_of(row),
-            changed_at=records.moment(row.changed_at),
-            conversation_id=row.conversation_id or "",
-            wishes=None if fields is None else Draft(**fields, key=row.idempotency_key),
-        )
+
+def opened_request(row: Any, cipher: Cipher) -> Request:
+    """Return the request of a row that holds the columns of `contact_requests`."""
+    fields: dict[str, str] | None = {}
+    if row.sealed is not None:
+        try:
+            fields = cipher.open(row.sealed)
+        except UnreadableError:
+            fields = None
+    return Request(
+        receipt=records.receipt_of(row),
+        changed_at=records.moment(row.changed_at),
+        conversation_id=row.conversation_id or "",
+        wishes=None if fields is None else Draft(**fields, key=row.idempotency_key),
+    )

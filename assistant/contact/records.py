@@ -14,12 +14,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from assistant.contact.request import Receipt
+from assistant.storage.daily_counts import add_first_answer
 from assistant.storage.database import (
     contact_drafts,
     contact_requests,
     contact_status_history,
     outbox,
     privacy_receipts,
+    request_notes,
 )
 
 
@@ -34,14 +36,31 @@ def moment(seconds: float) -> dt.datetime:
 
 
 def set_status(connection: Connection, number: str, status: str, **values: Any) -> None:
-    """Change the status of a request, with its history."""
+    """Change the status of a request, with its history.
+
+    When the office takes a request up for the first time, it is counted how long that took.
+    """
     now = time.time()
+    if status in ("in_progress", "handled"):
+        _count_first_answer(connection, number)
     connection.execute(
         sa.update(contact_requests)
         .where(contact_requests.c.number == number)
         .values(status=status, changed_at=now, **values)
     )
     note_status(connection, number, status, now)
+
+
+def _count_first_answer(connection: Connection, number: str) -> None:
+    history = contact_status_history.c
+    steps = connection.execute(
+        sa.select(history.status, history.at)
+        .where(history.number == number)
+        .order_by(history.id)
+        .limit(2)
+    ).all()
+    if len(steps) == 1:  # it was new, and nothing else
+        add_first_answer(connection, steps[0].at)
 
 
 def note_status(connection: Connection, number: str, status: str, now: float) -> None:
@@ -70,6 +89,7 @@ def announce(connection: Connection, number: str, target: str, event: str, now: 
 def withdraw(connection: Connection, number: str) -> None:
     """Delete what is personal in a request; tell those who may have heard of it already."""
     set_status(connection, number, "withdrawn", sealed=None)
+    connection.execute(sa.delete(request_notes).where(request_notes.c.number == number))
     mine = outbox.c.number == number
     # All rows are held first, so that none is taken for delivery meanwhile.
     rows = connection.execute(sa.select(outbox).where(mine).with_for_update()).all()

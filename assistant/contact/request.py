@@ -56,8 +56,12 @@ class Receipt:
     created_at: dt.datetime
 
 
-STATUSES = ("new", "handled", "withdrawn")
-"""`new` waits for the office, `handled` was marked by it, `withdrawn` was deleted for the visitor."""
+STATUSES = ("new", "in_progress", "handled", "withdrawn")
+"""`new` waits for the office, which takes it up (`in_progress`) and is done with it (`handled`);
+`withdrawn` was deleted for the visitor."""
+
+ENDED = ("handled", "withdrawn")
+"""Statuses after which a request is deleted soon."""
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,8 @@ LONGEST_SENTENCE = 20  # words
 LONGEST_TITLE = 25  # characters, so that a button stays on one line
 HIGHEST_GRADE = 8.0  # Flesch-Kincaid
 REVIEW_DAYS = 365
+OVERDUE = "more than a year ago"
+"""Stands in the problem of an answer that is due for review: no reason to keep all else back."""
 _ALIKE = 0.93  # share of characters from which two examples are nearly the same
 _COPIED = 0.9  # the same for an example and a row of evaluation data
 _EVERYBODY_SAYS = 4  # words
@@ -134,6 +136,17 @@ def check_project(project: Path, today: dt.date | None = None) -> list[Problem]:
     return sorted(set(problems))
 
 
+def check_answer(answer: Answer, catalogue: Catalogue, today: dt.date | None = None) -> list[str]:
+    """Return what is wrong with one answer, as it is being written; takes milliseconds.
+
+    Args:
+        answer: the answer; it need not be in the catalogue.
+        catalogue: the other answers, and the sources.
+        today: the day for which its review date is checked; today by default.
+    """
+    return list(dict.fromkeys(_answer_problems(answer, catalogue, today or dt.date.today())))
+
+
 def median_grade(project: Path) -> float:
     """Return the median reading grade of the answers to questions."""
     catalogue = load_catalogue(project)
@@ -174,7 +187,7 @@ def _unreadable(project: Path) -> Iterator[Problem]:
 def _answer_lines(project: Path) -> dict[str, tuple[str, int]]:
     found: dict[str, tuple[str, int]] = {}
     for path in content_files(project):
-        root = YAML().compose(path)
+        root = YAML(typ="safe", pure=False).compose(path)
         for key, value in root.value if isinstance(root, MappingNode) else []:
             if key.value == "responses" and isinstance(value, MappingNode):
                 for name, _ in value.value:
@@ -312,8 +325,8 @@ def _metadata_problems(answer: Answer, today: dt.date) -> Iterator[str]:
         yield f"its review date {answer.reviewed_on} lies in the future."
     elif (today - answer.reviewed_on).days > REVIEW_DAYS:
         yield (
-            f"it was reviewed on {answer.reviewed_on}, more than a year ago; review it again and "
-            f"put in the new date."
+            f"it was reviewed on {answer.reviewed_on}, {OVERDUE}; review it again and put in the "
+            f"new date."
         )
 
 

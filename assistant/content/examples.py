@@ -43,7 +43,7 @@ def read_examples(project: Path) -> dict[str, list[str]]:
 
 def located_examples(path: Path) -> list[Example]:
     """Return the examples of a file with their lines; none if it has no `nlu:`."""
-    root = YAML().compose(path)
+    root = YAML(typ="safe", pure=False).compose(path)
     found: list[Example] = []
     for item in _items(_value(root, "nlu")):
         intent, block = _value(item, "intent"), _value(item, "examples")

@@ -308,6 +308,24 @@ def _load(path: Path, _modified: int) -> Office:
         raise OfficeFileError("\n".join(sorted(set(problems)))) from None
 
 
+def office_problems(facts: dict[str, Any]) -> dict[str, str]:
+    """Return what is wrong with facts, by their names, and what to do; empty if nothing is.
+
+    Args:
+        facts: as the file holds them.
+    """
+    try:
+        Office(**facts)
+    except ValidationError as error:
+        problems: dict[str, str] = {}
+        for entry in error.errors():
+            known = entry["type"] != "value_error.extra"
+            words = entry["msg"] if known else "is not a fact that the assistant knows"
+            problems.setdefault(str(entry["loc"][0]), words)
+        return problems
+    return {}
+
+
 def _problem(path: Path, document: Any, entry: Any) -> str:
     location = list(entry["loc"])
     line = _line_of(document, location)

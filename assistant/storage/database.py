@@ -77,6 +77,38 @@ feedback = sa.Table(
     sa.Column("given_at", sa.Float, nullable=False),
 )
 
+content_changes = sa.Table(  # what editors changed on the staff pages
+    "content_changes",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("topic", sa.Text, nullable=False, index=True),
+    sa.Column("difference", sa.Text, nullable=False),
+    sa.Column("regions", sa.Text, nullable=False),  # lines before and after, to take it back
+    sa.Column("undoes", sa.Integer, nullable=False),  # 0 unless it takes another back
+)
+
+settled_questions = sa.Table(  # visitors' questions that an editor has seen to
+    "settled_questions",
+    metadata,
+    sa.Column("digest", sa.String(64), primary_key=True),  # of the words, which are not kept here
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("outcome", sa.Text, nullable=False),  # the topic it was added to, or dismissed
+)
+
+published_models = sa.Table(
+    "published_models",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),  # of the model file
+    sa.Column("sha256", sa.String(64), nullable=False),
+)
+
 contact_drafts = sa.Table(
     "contact_drafts",
     metadata,
@@ -187,6 +219,105 @@ privacy_receipts = sa.Table(
     sa.Column("requests", sa.Integer, nullable=False),
     sa.Column("drafts", sa.Integer, nullable=False),
     sa.Column("events", sa.Integer, nullable=False),  # of Rasa's conversations
+)
+
+staff_accounts = sa.Table(  # of the pages at /staff; without any, there are no such pages
+    "staff_accounts",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("password_hash", sa.Text, nullable=False),  # argon2id
+    sa.Column("roles", sa.Text, nullable=False),  # parted by spaces
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("changed_at", sa.Float, nullable=False),
+)
+
+staff_sessions = sa.Table(
+    "staff_sessions",
+    metadata,
+    sa.Column("digest", sa.String(64), primary_key=True),  # SHA-256 of the token, which is not kept
+    sa.Column(
+        "name",
+        sa.Text,
+        sa.ForeignKey("staff_accounts.name", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("seen_at", sa.Float, nullable=False),
+)
+
+staff_tries = sa.Table(  # to sign in, since the last that succeeded
+    "staff_tries",
+    metadata,
+    sa.Column("key", sa.String(64), primary_key=True),  # SHA-256 of a name or a network
+    sa.Column("count", sa.Integer, nullable=False),
+    sa.Column("last_at", sa.Float, nullable=False),
+    sa.Column("locked_until", sa.Float, nullable=False),
+)
+
+staff_log = sa.Table(
+    "staff_log",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("at", sa.Float, nullable=False, index=True),
+    sa.Column("name", sa.Text, nullable=False),  # the account; empty if nobody has that name
+    sa.Column("what", sa.Text, nullable=False),
+    sa.Column("object", sa.Text, nullable=False),  # a number, a topic, ...: nothing personal
+)
+
+request_assignments = sa.Table(
+    "request_assignments",
+    metadata,
+    sa.Column(
+        "number",
+        sa.Text,
+        sa.ForeignKey("contact_requests.number", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    sa.Column(
+        "name",
+        sa.Text,
+        sa.ForeignKey("staff_accounts.name", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    sa.Column("at", sa.Float, nullable=False),
+)
+
+request_notes = sa.Table(
+    "request_notes",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column(
+        "number",
+        sa.Text,
+        sa.ForeignKey("contact_requests.number", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    sa.Column("name", sa.Text, nullable=False),  # who wrote it, also when the account is gone
+    sa.Column("sealed", sa.Text, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+)
+
+daily_counts = sa.Table(  # how often something happened; no one's conversation
+    "daily_counts",
+    metadata,
+    sa.Column("day", sa.Text, primary_key=True),  # UTC, as 2026-11-24
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("topic", sa.Text, primary_key=True),
+    sa.Column("count", sa.Integer, nullable=False),
+)
+
+
+office_changes = sa.Table(  # of office.yml, which is public anyway
+    "office_changes",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),  # the account
+    sa.Column("before", sa.Text, nullable=False),
+    sa.Column("after", sa.Text, nullable=False),
 )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from assistant.storage.daily_counts import add_count, day_of
 from assistant.storage.database import feedback
 
 
@@ -19,7 +20,7 @@ def keep_feedback(
     helpful: bool,
     reason: str,
 ) -> None:
-    """Keep what a visitor thought of an answer, in place of what was said of it before.
+    """Keep what a visitor thought of an answer, in place of what was said of it before; count it.
 
     Args:
         connection: one in a transaction.
@@ -29,11 +30,12 @@ def keep_feedback(
         helpful: thumb up or down.
         reason: one of the reasons that the channel offers; "" without.
     """
-    connection.execute(
-        sa.delete(feedback).where(
-            feedback.c.conversation_id == conversation_id, feedback.c.message_id == message_id
-        )
-    )
+    this = (feedback.c.conversation_id == conversation_id, feedback.c.message_id == message_id)
+    before = connection.execute(sa.select(feedback).where(*this)).first()
+    if before is not None:
+        add_count(connection, _kind(before.helpful), before.topic, -1, day_of(before.given_at))
+        connection.execute(sa.delete(feedback).where(*this))
+    add_count(connection, _kind(helpful), topic)
     connection.execute(
         sa.insert(feedback).values(
             conversation_id=conversation_id,
@@ -44,6 +46,10 @@ def keep_feedback(
             given_at=time.time(),
         )
     )
+
+
+def _kind(helpful: bool) -> str:
+    return "helpful" if helpful else "not_helpful"
 
 
 def read_feedback(connection: Connection, conversation_id: str) -> list[dict[str, Any]]:

@@ -1,0 +1,145 @@
+"""Trains a snapshot of the content and tries it, in a process of its own; `publishing.py` starts it.
+
+Writes a line of JSON for each thing that happened: `step` (what is being done), `failed` (reasons; the
+snapshot must not be served) or `model` (the file, which may be).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rasa.core.tracker_store import InMemoryTrackerStore
+
+from assistant.agent import ModelError, load_agent, read_endpoints
+from assistant.content.check import OVERDUE, check_project
+from assistant.content.examples import read_examples
+from assistant.evaluation import unreached_buttons
+from assistant.logs import configure_logs, gather_loggers
+from assistant.safety.detector import SAFETY_AREA, SafetyRulesError
+from assistant.self_test import SelfTestError, golden_questions, self_test
+from assistant.settings import project_folder
+from assistant.training import TrainingError, train
+from assistant.understanding.results import area_of
+
+_MOST_REASONS = 8
+
+
+def publish(project: Path, served: Path | None) -> Path:
+    """Train a project and try the model.
+
+    Args:
+        project: the snapshot.
+        served: the model that is served now; None if it is not known.
+
+    Raises:
+        FailedError: it must not be served.
+    """
+    _say(step="Checking the content")
+    _fail_if([str(problem) for problem in check_project(project) if OVERDUE not in problem.message])
+    _say(step="Training")
+    try:
+        model = train(project, lambda line: _say(step=line.strip()))
+    except TrainingError as error:
+        raise FailedError(str(error)) from error
+    _say(step="Asking the golden questions")
+    try:
+        agent = _agent(project, model)
+        asyncio.run(self_test(agent, golden_questions(project)))
+    except (ModelError, SelfTestError, SafetyRulesError) as error:
+        raise FailedError(str(error)) from error
+    _say(step="Trying the warning signs")
+    _fail_if(missed_warnings(project, agent, served))
+    _say(step="Trying every button")
+    _fail_if([problem.message for problem in unreached_buttons(project, model)])
+    return model
+
+
+def missed_warnings(project: Path, agent: Any, served: Path | None) -> list[str]:
+    """Return a reason for each written example of a warning sign that gets no advice any more.
+
+    Those that the served model does not know either are no reason: nothing became worse.
+
+    Args:
+        project: the project folder.
+        agent: has the new model.
+        served: the model that is served now; None if it is not known.
+    """
+    texts = [
+        text
+        for topic, examples in read_examples(project).items()
+        if area_of(topic) == SAFETY_AREA
+        for text in examples
+    ]
+    missed = asyncio.run(_without_advice(agent, texts))
+    if not missed:
+        return []
+    if served is None or not served.exists():
+        return [
+            "The model that is served now is not in the folder models any more, so it cannot be "
+            "compared with. Restart the assistant and publish again."
+        ]
+    known = asyncio.run(_without_advice(_agent(project, served), missed))
+    missed = [text for text in missed if text not in known]
+    return [
+        f"'{text[:80]}' tells of a warning sign and would no longer get its advice. Look for new "
+        f"examples that are like it, and take them out."
+        for text in missed
+    ]
+
+
+class FailedError(Exception):
+    """The snapshot must not be served.
+
+    Attributes:
+        reasons: why, a sentence or two each.
+    """
+
+    def __init__(self, *reasons: str) -> None:
+        super().__init__("\n".join(reasons))
+        self.reasons = reasons
+
+
+async def _without_advice(agent: Any, texts: list[str]) -> list[str]:
+    found = []
+    for text in texts:
+        parsed = await agent.parse_message(text)
+        if parsed["intent"]["name"] != SAFETY_AREA:
+            found.append(text)
+    return found
+
+
+def _agent(project: Path, model: Path) -> Any:
+    return load_agent(model, read_endpoints(project), tracker_store=InMemoryTrackerStore(None))
+
+
+def _fail_if(reasons: list[str]) -> None:
+    if len(reasons) > _MOST_REASONS:
+        left = len(reasons) - _MOST_REASONS
+        reasons = [*reasons[:_MOST_REASONS], f"... and {left} more of this kind."]
+    if reasons:
+        raise FailedError(*reasons)
+
+
+def _say(**what: Any) -> None:
+    print(json.dumps(what), flush=True)
+
+
+def main() -> None:
+    """Publish the project of `ASSISTANT_HOME`; the one argument is the model that is served now."""
+    configure_logs(level="ERROR")
+    gather_loggers()
+    served = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    try:
+        model = publish(project_folder(), served)
+    except FailedError as error:
+        _say(failed=list(error.reasons))
+        sys.exit(1)
+    _say(model=str(model))
+
+
+if __name__ == "__main__":
+    main()

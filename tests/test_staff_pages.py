@@ -1,0 +1,210 @@
+"""The staff pages in Chromium: by keyboard, with axe at three widths, without a script, kept up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+from sqlalchemy.engine import Engine
+
+from assistant.contact.cipher import Cipher
+from assistant.contact.desk import ContactDesk
+from assistant.contact.request import Draft
+from assistant.settings import Settings, load_settings
+from assistant.staff.guard import OPEN
+from assistant.staff.routes import staff_guard
+from assistant.storage.database import engine_for
+from tests.browser import WATCH, chromium
+from tests.conftest import Server
+from tests.staff import PASSWORDS, office_of
+
+AXE_RULES = {
+    "runOnly": {
+        "type": "tag",
+        "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+    }
+}
+WIDTHS = (360, 768, 1280)
+LONG = "Maximiliane von und zu Placeholder-Langenname"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def office(server: Server) -> Iterator[Engine]:
+    with office_of(server) as engine:
+        yield engine
+        with engine.begin() as connection:
+            for table in ("contact_requests", "contact_drafts"):
+                connection.execute(sa.text(f"DELETE FROM {table}"))  # noqa: S608
+
+
+@pytest.fixture
+def context(browser: Browser, server: Server) -> Iterator[BrowserContext]:
+    context = browser.new_context(base_url=server.url, viewport={"width": 1280, "height": 800})
+    context.set_default_timeout(30_000)
+    context.add_init_script(WATCH)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Iterator[Page]:
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    assert errors == []
+
+
+def ask(engine: Engine, name: str) -> str:
+    desk = ContactDesk(
+        engine, Cipher(load_settings().contact_keys), ["email:desk@moonbeam.example"]
+    )
+    draft = Draft(
+        name=name,
+        phone="+18185550134",
+        email="a-rather-long-address-of-somebody@moonbeam.example",
+        preferred_time="Tuesday",
+        note="x" * 200,
+    )
+    desk.keep_draft(draft.key, draft)
+    return desk.submit(draft.key).number
+
+
+def sign_in(page: Page, name: str = "olga") -> None:
+    page.goto("/staff/")
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Password").fill(PASSWORDS[name])
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="Today")).to_be_visible()
+
+
+def tab_to(page: Page, words: str, most: int = 60) -> None:
+    """Press Tab until what has the focus says these words."""
+    seen = []
+    for _ in range(most):
+        page.keyboard.press("Tab")
+        seen.append(
+            str(
+                page.evaluate(
+                    "(document.activeElement.labels?.[0] ?? document.activeElement).textContent.trim()"
+                )
+            )
+        )
+        if words in seen[-1]:
+            return
+    raise AssertionError(f"{words!r} is not reached by Tab: {seen}")
+
+
+def test_a_request_is_answered_by_keyboard_alone(page: Page, office: Engine) -> None:
+    number = ask(office, "Kim Keyboard")
+    page.goto("/staff/")
+    tab_to(page, "Name")
+    page.keyboard.type("ana")
+    tab_to(page, "Password")
+    page.keyboard.type(PASSWORDS["ana"])
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Today")).to_be_visible()
+
+    tab_to(page, "Skip to the page")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    tab_to(page, "Kim Keyboard")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Kim Keyboard")).to_be_visible()
+    tab_to(page, "I do it")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status").first).to_contain_text("It is yours")
+    tab_to(page, "New note")
+    page.keyboard.type("Called at ten.")
+    tab_to(page, "Add the note")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Called at ten.")).to_be_visible()
+    tab_to(page, "Mark as done")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status").first).to_contain_text("It is done")
+    assert page.url.endswith(f"/staff/requests/{number}?done=handled")
+    assert page.evaluate("window.violations ?? []") == []
+    tab_to(page, "Sign out")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("You are signed out.")).to_be_visible()
+
+
+def test_a_list_follows_what_is_new_without_a_reload(page: Page, office: Engine) -> None:
+    sign_in(page)
+    page.goto("/staff/requests")
+    page.evaluate("window.sameDocument = true")
+    ask(office, "Nadia New")
+    # As if the tab came to the front again, which looks at once instead of in some seconds.
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.get_by_role("link", name="Nadia New")).to_be_visible()
+    expect(page.locator("[data-status]")).to_contain_text("new request")
+    assert page.evaluate("window.sameDocument") is True
+
+
+def test_axe_finds_nothing_and_nothing_is_cut_off(
+    page: Page, office: Engine, tmp_path: Path
+) -> None:
+    number = ask(office, LONG)
+    guard = staff_guard(
+        engine_for(f"sqlite:///{tmp_path / 'routes.db'}"),
+        Settings(contact_keys=load_settings().contact_keys),
+    )
+    paths = [
+        route.path.replace("<number:str>", number)
+        for route in guard.routes
+        if route.method == "GET" and route.role != OPEN and not route.quiet
+    ]
+    pages = [path for path in paths if "<" not in path and "." not in path]
+    assert {"/", "/requests", f"/requests/{number}", "/numbers", "/office"} <= set(pages)
+    page.goto("/staff/sign-in")
+    problems = looked_at(page, "/sign-in")
+    sign_in(page)
+    for path in pages:
+        page.goto(f"/staff{path}")
+        problems += looked_at(page, path)
+    page.goto("/staff/office")
+    page.get_by_label("Phone", exact=True).fill("call us")
+    page.get_by_role("button", name="Look at the changes").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    problems += looked_at(page, "/office with a mistake")
+    assert problems == []
+
+
+def looked_at(page: Page, path: str) -> list[str]:
+    """Return what axe finds at three widths and in the dark, and what does not fit."""
+    found = []
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 800})
+        page.emulate_media(color_scheme="dark" if width == 768 else "light")
+        too_wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        if too_wide > 0:
+            found.append(f"{path} at {width}: {too_wide} pixels too wide")
+        result = Axe().run(page, options=AXE_RULES).response
+        assert result["passes"], path
+        found += [
+            f"{path} at {width}: {violation['id']} {[node['target'] for node in violation['nodes']]}"
+            for violation in result["violations"]
+        ]
+    found += [f"{path}: {violation}" for violation in page.evaluate("window.violations ?? []")]
+    return found
+
+
+def test_the_pages_work_without_a_script(browser: Browser, server: Server, office: Engine) -> None:
+    number = ask(office, "Sam Scriptless")
+    context = browser.new_context(base_url=server.url, java_script_enabled=False)
+    page = context.new_page()
+    sign_in(page)
+    page.goto(f"/staff/requests/{number}")
+    page.get_by_role("button", name="I do it").click()
+    expect(page.get_by_text("olga (you)")).to_be_visible()
+    context.close()
