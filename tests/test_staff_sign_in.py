@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 import sqlalchemy as sa
+from cryptography.fernet import Fernet
 from sanic import Sanic
 from typer.testing import CliRunner
 
@@ -26,7 +27,7 @@ from assistant.storage.database import engine_for, staff_sessions, staff_tries, 
 from tests.conftest import PROJECT, Server, free_port
 from tests.staff import PASSWORDS, ROLES, Browser, office_of, signed_in, words
 
-KEYS = ("c3RhZmYtcGFnZXMtb2YtdGhlLXRlc3RzLTMyLWJ5dGU=",)
+KEYS = (Fernet.generate_key().decode(),)
 SETTINGS = Settings(contact_keys=KEYS, folder=PROJECT)
 
 
