@@ -44,6 +44,8 @@ class ChannelContract:
     """The contract; see the module."""
 
     channel: ClassVar[str]
+    cancel: ClassVar[str] = "Cancel"
+    """What the choice is called that ends the form."""
 
     @pytest.fixture
     def line(self, channels: Channels) -> Iterator[Line]:
@@ -355,4 +357,4 @@ class ChannelContract:
 
     def leave_the_form(self, line: Line, sender: str) -> list:  # type: ignore[type-arg]
         line.say(sender, "Skip")
-        return line.choose(sender, "Cancel")
+        return line.choose(sender, self.cancel)

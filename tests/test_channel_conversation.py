@@ -96,8 +96,6 @@ def choose(title: str) -> Step:
 
 TALK: list[tuple[str, Step, str]] = [
     ("hello", say("hello"), "automated assistant"),
-    ("not understood", say("my bed"), "Did you mean"),
-    ("what was meant", choose("Sleep and mattress"), "pillow"),
     ("a question", say("What is sciatica?"), "runs from the low back"),
     ("its sources", say("where does this information come from?"), "https://"),
     ("the office", say("Where can I park?"), "There is a lot behind the building."),
@@ -105,6 +103,8 @@ TALK: list[tuple[str, Step, str]] = [
     ("prices", say("How much is the first visit?"), "$111"),
     ("a follow-up", say("and insurance?"), "Imaginary Mutual"),
     ("two questions", say("do you take cash and where are you?"), "1 Imaginary Way"),
+    ("not understood", say("cost of stretching"), "Did you mean"),
+    ("what was meant", choose("Why stretch as well"), "keep the muscles supple"),
     ("a typing error", say("does acupuncure hurt"), "prick"),
     ("again", say("sorry, can you repeat that?"), "prick"),
     ("more", say("tell me more"), "visit"),

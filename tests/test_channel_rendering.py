@@ -202,9 +202,22 @@ def test_a_number_counts_for_the_newest_menu_alone() -> None:
 def test_no_answer_speaks_of_the_web_chat() -> None:
     answers = load_catalogue(PROJECT).answers.values()
     texts = [v.text for answer in answers for v in answer.variations if answer.name != "opening"]
-    shown = for_channel([message(text) for text in texts])
+    shown = for_channel([message(text) for text in texts], "telegram")
     wrong = [
         m["text"] for m in shown if re.search(r"(?i)web chat|reload|you saved|browser", m["text"])
     ]
     assert wrong == []
     assert sum("rase my data" in m["text"] for m in shown) >= 3
+
+
+def test_no_choice_on_sms_is_a_word_that_unsubscribes() -> None:
+    titles = ["Send", "Change", "Cancel", "Stop"]
+    for channel, expected in (
+        ("sms", ["Send", "Change", "Cancel it", "Stop it"]),
+        ("whatsapp", titles),
+    ):
+        (shown,) = for_channel([message("Shall I send it?", *titles)], channel)
+        assert [button["title"] for button in shown["buttons"]] == expected
+        assert [button["payload"] for button in shown["buttons"]] == [
+            f"/hidden {title}" for title in titles
+        ]

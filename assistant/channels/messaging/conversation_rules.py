@@ -109,9 +109,25 @@ class Answer:
     changes: Changes = field(default_factory=Changes)
 
 
-def for_channel(messages: Sequence[Message]) -> list[Message]:
-    """Return messages without the words that are true of the web chat alone."""
-    return [{**message, "text": _worded(message.get("text", ""))} for message in messages]
+def for_channel(messages: Sequence[Message], channel: str) -> list[Message]:
+    """Return messages without the words that are true of the web chat alone.
+
+    On SMS no choice is named by a word of the carrier: who typed "Cancel" would unsubscribe.
+    """
+
+    def button(given: dict[str, str]) -> dict[str, str]:
+        if channel == "sms" and given["title"].lower() in CARRIER_WORDS:
+            return {**given, "title": f"{given['title']} it"}
+        return given
+
+    return [
+        {
+            **message,
+            "text": _worded(message.get("text", "")),
+            "buttons": [button(given) for given in message.get("buttons") or []],
+        }
+        for message in messages
+    ]
 
 
 class ConversationRules:
@@ -179,7 +195,7 @@ class ConversationRules:
         if messages == notice(TROUBLE) and waiting.attempts < _TRIES:
             raise NotAnsweredError
         self._red_flags.count(text, messages)
-        return for_channel(_with_phone(messages, waiting.incoming.phone))
+        return for_channel(_with_phone(messages, waiting.incoming.phone), channel)
 
     async def _erase(self, claim: Claim, waiting: Waiting) -> Answer:
         """Erase all that is kept of a sender, as the web chat's own button does.
