@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import Any, TypeVar
 
 from assistant.channels.messaging.conversation_rules import ConversationRules, NotAnsweredError
 from assistant.channels.messaging.inbound import (
@@ -27,10 +28,13 @@ from assistant.channels.turns import TooManyTurnsError, turns
 from assistant.metrics import process_metrics
 from assistant.storage.database import StorageError, in_thread
 
+Result = TypeVar("Result")
+
 logger = logging.getLogger(__name__)
 
 _SENDERS_AT_ONCE = 24
 _TURNS_AT_ONCE = 4  # the web chat's visitors wait for theirs at a screen
+_CALLS_AT_ONCE = 3  # of the database; the web chat needs room there, too
 _REST_SECONDS = 1.0
 _BEAT_SECONDS = LEASE_SECONDS / 4
 _BUSY_SECONDS = 2.0  # until a message is tried again that the conversation could not answer
@@ -63,6 +67,7 @@ class ChannelWorker:
         self._woken = asyncio.Event()
         self._tasks: dict[asyncio.Task[None], Claim] = {}
         self._turn_places = asyncio.Semaphore(_TURNS_AT_ONCE)
+        self._call_places = asyncio.Semaphore(_CALLS_AT_ONCE)
         self._ending = False
 
     def wake(self) -> None:
@@ -99,11 +104,20 @@ class ChannelWorker:
         for task in self._tasks:
             task.cancel()
 
+    async def _stored(self, call: Callable[..., Result], *arguments: Any) -> Result:
+        """Ask the database.
+
+        Raises:
+            StorageError: it failed.
+        """
+        async with self._call_places:
+            return await in_thread(call, *arguments)
+
     async def _claim(self) -> int:
         free = _SENDERS_AT_ONCE - len(self._tasks)
         if free <= 0:
             return 0
-        claims = await in_thread(self._queue.claim, free, list(self._platforms))
+        claims = await self._stored(self._queue.claim, free, list(self._platforms))
         for claim in claims:
             task = asyncio.create_task(self._serve(claim))
             self._tasks[task] = claim
@@ -120,7 +134,7 @@ class ChannelWorker:
             tokens = [claim.token for claim in self._tasks.values()]
             if tokens:
                 try:
-                    await in_thread(self._queue.keep_alive, tokens)
+                    await self._stored(self._queue.keep_alive, tokens)
                 except StorageError as error:
                     logger.error("Leases could not be prolonged. %s", error)
 
@@ -134,15 +148,15 @@ class ChannelWorker:
         except StorageError as error:
             logger.error("A message waits for the database. %s", error)
             with suppress(LeaseLostError, StorageError):  # else the lease runs out by itself
-                await in_thread(self._queue.put_off, claim)
+                await self._stored(self._queue.put_off, claim)
 
     async def _serve_next(self, claim: Claim) -> bool:
         """Answer the next message of a sender; return whether to go on."""
         if self._ending:
-            await in_thread(self._queue.release, claim)
+            await self._stored(self._queue.release, claim)
             return False
         try:
-            waiting = await in_thread(self._queue.next, claim)
+            waiting = await self._stored(self._queue.next, claim)
         except UnreadableMessageError:
             logger.error(
                 "A message cannot be read, and is given up: put the key it was encrypted with back "
@@ -160,7 +174,7 @@ class ChannelWorker:
                 await platform.send(waiting.incoming.sender, replies[place])
                 await self._note_sent(claim, waiting, place + 1, place + 1 == len(replies))
         except (NotAnsweredError, TooManyTurnsError):
-            await in_thread(self._queue.put_off, claim, _BUSY_SECONDS)
+            await self._stored(self._queue.put_off, claim, _BUSY_SECONDS)
             return False
         except PlatformError as error:
             return await self._failed(claim, waiting, error)
@@ -180,7 +194,7 @@ class ChannelWorker:
         """
         while True:
             try:
-                await in_thread(self._queue.note_sent, claim, waiting, sent, done)
+                await self._stored(self._queue.note_sent, claim, waiting, sent, done)
                 return
             except StorageError as error:
                 logger.error("An answer was sent, which cannot be noted yet. %s", error)
@@ -198,7 +212,7 @@ class ChannelWorker:
         async with self._turn_places, turns().one():
             answer = await self._rules.answer(claim, waiting, platform.channel_of(incoming.sender))
         rendered = render(answer.messages, platform.limits_for(incoming.sender), self._public_url)
-        await in_thread(
+        await self._stored(
             self._queue.keep_replies,
             claim,
             waiting,
@@ -213,7 +227,7 @@ class ChannelWorker:
         channel = self._platforms[claim.platform].channel_of(waiting.incoming.sender)
         if error.permanent:
             logger.warning("An answer on %s is refused for good: %s.", channel, error)
-            await in_thread(self._queue.give_up, claim, waiting, "refused")
+            await self._stored(self._queue.give_up, claim, waiting, "refused")
             process_metrics().undelivered(channel, "refused")
             return True
         if time.time() - waiting.received_at > self._give_up_seconds:
@@ -223,10 +237,10 @@ class ChannelWorker:
                 waiting.attempts,
                 error,
             )
-            await in_thread(self._queue.give_up, claim, waiting, "dead")
+            await self._stored(self._queue.give_up, claim, waiting, "dead")
             process_metrics().undelivered(channel, "dead")
             return True
-        wait = await in_thread(self._queue.put_off, claim, error.retry_after)
+        wait = await self._stored(self._queue.put_off, claim, error.retry_after)
         logger.warning(
             "An answer on %s was not taken (attempt %d): %s. It is tried again in %.0f s.",
             channel,
