@@ -454,6 +454,16 @@ def test_a_failing_database_neither_delays_nor_loses_the_advice(tmp_path: Path) 
     counter.close()
 
 
+def test_a_counter_without_a_thread_does_not_cost_the_advice(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without memory no thread can be started; a counter that was closed has none either."""
+    counter = RedFlagCounter(engine_for(f"sqlite:///{tmp_path / 'counts.db'}"))
+    counter.close()
+    counter.count("i want to die", [{"metadata": {"topic": "safety/crisis"}}])
+    assert "could not be counted" in caplog.text
+
+
 def test_the_counter_adds_up(tmp_path: Path) -> None:
     engine = engine_for(f"sqlite:///{tmp_path / 'counts.db'}")
     counter = RedFlagCounter(engine)

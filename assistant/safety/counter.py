@@ -42,7 +42,10 @@ class RedFlagCounter:
         flag = detector.scan(text)
         level = flag.level if flag and flag.rule == rule else detector.mildest_level(rule)
         process_metrics().red_flag(rule, level)
-        self._thread.submit(self._add, rule, level)
+        try:
+            self._thread.submit(self._add, rule, level)
+        except RuntimeError as error:  # no thread is to be had: the advice must go out all the same
+            logger.error("An alarm of rule %s could not be counted: %s.", rule, error)
 
     def close(self) -> None:
         """Wait until all is counted."""

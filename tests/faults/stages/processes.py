@@ -307,7 +307,8 @@ def memory_short(trial: Trial) -> None:
             while time.monotonic() - began < 5 and supervisor.starts == 1:
                 trial.note("a question", visitor.say(QUESTION), may_be_cut=True)
                 trial.note("an emergency", visitor.say(RED_FLAG), may_be_cut=True)
-                trial.note("the booking", booking.step(), may_be_cut=True)
+                if not booking.number:
+                    trial.note("the booking", booking.step(), may_be_cut=True)
             if supervisor.starts == 1 and server.process.poll() is None:
                 subprocess.run([prlimit, f"--pid={pid}", "--as=unlimited:"], check=True)
             else:
