@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import sqlalchemy as sa
+from playwright.sync_api import Page, expect
 
 from assistant.staff.accounts import Accounts
 from tests.conftest import Server
@@ -88,3 +89,12 @@ def signed_in(server: Server, name: str) -> Browser:
     response = browser.sign_in(name)
     assert response.status_code == 303, words(response.text)
     return browser
+
+
+def sign_in(page: Page, name: str = "olga") -> None:
+    """Sign in with a real browser."""
+    page.goto("/staff/")
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Password").fill(PASSWORDS[name])
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="Today")).to_be_visible()

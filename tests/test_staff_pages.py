@@ -20,7 +20,7 @@ from assistant.staff.routes import staff_guard
 from assistant.storage.database import engine_for
 from tests.browser import WATCH, chromium
 from tests.conftest import Server
-from tests.staff import PASSWORDS, office_of
+from tests.staff import PASSWORDS, office_of, sign_in
 
 AXE_RULES = {
     "runOnly": {
@@ -78,14 +78,6 @@ def ask(engine: Engine, name: str) -> str:
     )
     desk.keep_draft(draft.key, draft)
     return desk.submit(draft.key).number
-
-
-def sign_in(page: Page, name: str = "olga") -> None:
-    page.goto("/staff/")
-    page.get_by_label("Name").fill(name)
-    page.get_by_label("Password").fill(PASSWORDS[name])
-    page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("heading", name="Today")).to_be_visible()
 
 
 def tab_to(page: Page, words: str, most: int = 60) -> None:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
+import re
 import shutil
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import playwright.sync_api
 import pytest
-import sqlalchemy as sa
+from playwright.sync_api import Page, expect
 
 from assistant.content.catalogue import load_catalogue
-from assistant.settings import Settings
-from assistant.staff.publishing import Publisher, PublishError, served_model
-from assistant.storage.database import engine_for, published_models, transaction
+from tests.browser import ChatPage, chromium
 from tests.conftest import PROJECT, Chat, Server, start_server, stop_server
-from tests.staff import Browser, office_of, signed_in, words
+from tests.staff import Browser, office_of, sign_in, signed_in, words
 
 LONGEST = 600.0  # seconds for training on a busy machine
 
@@ -59,8 +57,22 @@ def editor(edited: Server) -> Iterator[Browser]:
         yield browser
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[playwright.sync_api.Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser: playwright.sync_api.Browser, edited: Server) -> Iterator[Page]:
+    context = browser.new_context(base_url=edited.url, viewport={"width": 1280, "height": 800})
+    context.set_default_timeout(60_000)
+    yield context.new_page()
+    context.close()
+
+
 class Talk:
-    """Visitors who write without a pause; every answer must be one."""
+    """Visitors who keep writing; every answer must be one."""
 
     def __init__(self, server: Server, visitors: int = 2) -> None:
         self.answers = 0
@@ -92,6 +104,7 @@ class Talk:
             if "symptoms/what_is_sciatica" not in topics:
                 self.failures.append(f"{response.status_code} {response.text[:200]}")
             self.answers += 1
+            self._over.wait(0.3)  # a visitor reads; training has the rest of the machine
 
 
 def published(editor: Browser) -> str:
@@ -187,35 +200,70 @@ def test_the_pages_show_what_there_is(edited: Server, editor: Browser) -> None:
 QUESTION = "can i charge my ebike battery at the office"
 
 
-def test_an_unanswered_question_is_added_published_under_load_and_answered(
-    edited: Server, editor: Browser, project: Path
-) -> None:
+def test_the_day_of_somebody_at_the_office(edited: Server, editor: Browser, page: Page) -> None:
+    """A request is answered; what nobody could answer is added, published under load, and answered."""
+    visitor = edited.open()
+    for text in (
+        "I want to book an appointment", "yes", "Ana Lopez", "818 555 0134", "Tuesday afternoon",
+        "Skip", "send",
+    ):  # fmt: skip
+        said = visitor.say(text)
+    number = re.search(r"R-[2-9A-Z]{4}-[2-9A-Z]{4}", said[0]["text"])
+    assert number, said
     chat = edited.open()
     private = Chat(edited.http, edited.http.post("/webchat/session", json={"private": True}).json())
     private.say("what is sciatica")
     assert "office/parking_access" not in chat.topics(QUESTION)
-    page = editor.get("/questions").text
-    assert QUESTION in page
-    served = edited.rows("SELECT COUNT(*) FROM published_models")[0][0]
-    assert served == 0
-    added = editor.post(
-        "/questions", do="add", topic="office/parking_access", chosen=QUESTION, text=QUESTION
-    )
-    assert added.status_code == 303, words(added.text)
-    assert QUESTION not in editor.get("/questions").text
-    assert "There are changes that are not published" in editor.text("/publish")
+
+    sign_in(page)
+    menu = page.get_by_role("navigation", name="Pages")
+    menu.get_by_role("link", name="Requests").click()
+    page.get_by_role("link", name="Ana Lopez").click()
+    page.get_by_role("button", name="I do it").click()
+    page.get_by_label("New note").fill("Called at ten.")
+    page.get_by_role("button", name="Add the note").click()
+    expect(page.get_by_text("Called at ten.")).to_be_visible()
+
+    menu.get_by_role("link", name="Questions").click()
+    group = page.get_by_role("listitem").filter(has=page.get_by_role("heading", name=QUESTION))
+    group.get_by_label("Topic").select_option("office/parking_access")
+    group.get_by_role("button", name="Add to the topic").click()
+    expect(page.get_by_role("heading", name=QUESTION)).to_have_count(0)
+
+    menu.get_by_role("link", name="Publish").click()
+    expect(page.get_by_text("There are changes that are not published")).to_be_visible()
     with Talk(edited) as talk:
-        said = published(editor)
-    assert said.startswith("The new version is live"), said
+        page.get_by_role("button", name="Publish").click()
+        ended = page.get_by_role(
+            "heading", name=re.compile("The new version is live|Not published")
+        )
+        ended.wait_for(timeout=LONGEST * 1000)
+    assert ended.inner_text() == "The new version is live", page.inner_text("main")
     assert talk.answers > 10
-    assert "office/parking_access" in chat.topics(QUESTION)
     # The conversations went on: the old messages are still known to the new model.
     history = private.http.get("/webchat/messages", headers=private.headers).json()["messages"]
     assert [m["text"] for m in history if m.get("from") == "visitor"] == ["what is sciatica"]
-    assert "Everything is published" in editor.text("/publish")
     (row,) = edited.rows("SELECT name, account FROM published_models")
-    assert row.account == "eddie"
-    assert (project / "models" / row.name).exists()
+    assert row.account == "olga"
+
+    widget = ChatPage(page, f"{edited.url}/webchat/").visit().open(save=False)
+    widget.ask(QUESTION)
+    expect(widget.find(".bubble.assistant").last).to_contain_text("park", ignore_case=True)
+
+
+def test_a_harmful_edit_is_refused_with_its_reason(
+    edited: Server, editor: Browser, page: Page
+) -> None:
+    sign_in(page)
+    page.goto("/staff/content/topic?name=diet/gluten")
+    page.get_by_label("Text", exact=True).fill("Needles cure sciatica.")
+    page.get_by_role("button", name="Save the answer").click()
+    expect(page.get_by_text("promises or praises").first).to_be_visible()
+    assert page.get_by_label("Text", exact=True).input_value() == "Needles cure sciatica."
+    page.goto("/staff/content/topic?name=greet")
+    page.get_by_label("New examples, one a line").fill("i cant feel my groin and cant pee")
+    page.get_by_role("button", name="Save the examples").click()
+    expect(page.get_by_text("warning sign").first).to_be_visible()
 
 
 def test_a_publish_that_fails_changes_nothing_and_says_why(
@@ -233,83 +281,3 @@ def test_a_publish_that_fails_changes_nothing_and_says_why(
     assert {path.name for path in (project / "models").iterdir()} == models
     assert len(edited.rows("SELECT * FROM published_models")) <= 1
     assert edited.open().topics("hello") == ["greet"]
-
-
-# Other processes, and failures while loading.
-
-
-@pytest.fixture
-def app(agent: Any) -> Any:
-    """What the publisher knows of a server."""
-    return SimpleNamespace(ctx=SimpleNamespace(agent=agent))
-
-
-async def test_another_process_takes_over_what_was_published_and_nothing_damaged(
-    app: Any, model: Path, tmp_path: Path
-) -> None:
-    for name in ("data", "models"):
-        shutil.copytree(PROJECT / name, tmp_path / name)
-    other = tmp_path / "models" / "assistant-0123456789abcdef.tar.gz"
-    shutil.copy(model, other)
-    digest = model.with_name(f"{model.name}.sha256").read_text().split()[0]
-    engine = engine_for(f"sqlite:///{tmp_path / 'shared.db'}")
-    publisher = Publisher(engine, Settings(folder=tmp_path, answer_seconds=1))
-
-    def publish(name: str, sha256: str) -> None:
-        with transaction(engine) as connection:
-            connection.execute(
-                sa.insert(published_models).values(
-                    at=time.time(), account="ann", name=name, sha256=sha256
-                )
-            )
-
-    publish("assistant-of-before.tar.gz", "0" * 64)  # before this process started: not its business
-    follows = asyncio.create_task(publisher.follow(app))
-    old = app.ctx.agent
-    try:
-        while publisher._known != 1:
-            await asyncio.sleep(0.05)
-        publish(other.name, "f" * 64)  # not the bytes that were published
-        while publisher._known != 2:
-            await asyncio.sleep(0.05)
-        assert app.ctx.agent is old
-        publish(other.name, digest)
-        async with asyncio_timeout(LONGEST):
-            while app.ctx.agent is old:
-                await asyncio.sleep(0.1)
-    finally:
-        follows.cancel()
-    assert served_model(app) == other.name
-    assert app.ctx.agent.tracker_store is old.tracker_store
-    assert app.ctx.agent.lock_store is old.lock_store
-
-
-def asyncio_timeout(seconds: float) -> Any:
-    from async_timeout import timeout
-
-    return timeout(seconds)
-
-
-@pytest.mark.parametrize("error", [MemoryError, OSError("disk")])
-async def test_a_load_that_fails_leaves_the_old_model(
-    app: Any, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Any
-) -> None:
-    engine = engine_for(f"sqlite:///{tmp_path / 'a.db'}")
-    publisher = Publisher(engine, Settings(folder=PROJECT))
-    old, domain = app.ctx.agent, app.ctx.agent.domain
-
-    def fails(*_: Any, **__: Any) -> None:
-        raise error
-
-    monkeypatch.setattr("assistant.staff.publishing.load_agent", fails)
-    with pytest.raises((MemoryError, OSError)):
-        await publisher.swap(app, model)
-    assert app.ctx.agent is old
-    assert old.tracker_store.domain is domain
-
-
-def test_a_pinned_model_is_not_replaced(app: Any, tmp_path: Path) -> None:
-    engine = engine_for(f"sqlite:///{tmp_path / 'a.db'}")
-    publisher = Publisher(engine, Settings(folder=PROJECT, model_sha256="0" * 64))
-    with pytest.raises(PublishError, match="MODEL_SHA256 pins"):
-        publisher.start(app, "ann")

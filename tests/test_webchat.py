@@ -107,6 +107,7 @@ def test_health_tells_of_model_store_and_lock(server: Server) -> None:
         "checks": {"model": True, "store": True, "lock": True, "open": True},
         "shared_order": True,
         "outbox": {"pending": 0, "dead": 0},
+        "channels": {"pending": 0, "dead": 0},
         "stream": 0,
     }
 
