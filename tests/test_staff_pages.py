@@ -41,10 +41,15 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def office(server: Server) -> Iterator[Engine]:
     with office_of(server) as engine:
+        forget_requests(engine)  # those of the tests before
         yield engine
-        with engine.begin() as connection:
-            for table in ("contact_requests", "contact_drafts"):
-                connection.execute(sa.text(f"DELETE FROM {table}"))  # noqa: S608
+        forget_requests(engine)
+
+
+def forget_requests(engine: Engine) -> None:
+    with engine.begin() as connection:
+        for table in ("contact_requests", "contact_drafts"):
+            connection.execute(sa.text(f"DELETE FROM {table}"))  # noqa: S608
 
 
 @pytest.fixture

@@ -235,7 +235,8 @@ class Publisher:
             return await asyncio.to_thread(_put_in_place, made, self._project / "models")
 
     def _bring_known_model(self, snapshot: Path) -> None:
-        """Spare the training if these very files were trained before."""
+        """Spare the training if these very files were trained before, else all but what is new."""
+        (snapshot / ".rasa").symlink_to(self._project.absolute() / ".rasa")
         known = model_path(self._project)
         mark = known.with_name(f"{known.name}.sha256")
         (snapshot / "models").mkdir()
