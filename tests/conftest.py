@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 import sqlalchemy as sa
+from sanic import Sanic
 
 from tests.postgres import postgres_database, postgres_server
 from tests.redis_server import NoRedisError
@@ -29,6 +30,10 @@ os.environ["ASSISTANT_HOME"] = str(PROJECT)
 os.environ["LOG_LEVEL"] = "WARNING"
 # The tests and their servers share the cores: threads that wait for each other would only spin.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# Else a second application in one process fails to start: Sanic would read its own methods again from
+# their source, which the first has replaced (sanic.touchup).
+Sanic.test_mode = True
 
 ON_CLUSTER = os.environ.get("TEST_STORE") == "cluster"
 """Whether the tests meet two workers on PostgreSQL and Redis instead of one on SQLite."""

@@ -488,6 +488,8 @@ async def test_the_stream_outlives_a_failing_database(
             async with running(sending):
                 store(engine, "visitor-1", remarks(1))
                 messages = await office.take(1)
+                # Else it is sent again, as it should be, and taken for the next one below.
+                await until(lambda: sending.pending() == 0)
                 with engine.begin() as connection:
                     connection.execute(sa.text("ALTER TABLE event_outbox RENAME TO away"))
                 await until(lambda: "The database failed" in caplog.text)

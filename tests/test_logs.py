@@ -310,7 +310,6 @@ def test_an_error_that_nobody_caught_is_a_line_too() -> None:
 @pytest.fixture
 async def requests(log: Log) -> AsyncIterator[httpx.AsyncClient]:
     """A server with a channel, health pages and the log of requests."""
-    Sanic.test_mode = True
     app = Sanic("logged", configure_logging=False)
     log_requests(app)
     chat, health = Blueprint("webchat", url_prefix="/webchat"), Blueprint("health")

@@ -40,7 +40,6 @@ async def served(
     production: bool = False,
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Serve the metrics over HTTP, as the assistant does."""
-    Sanic.test_mode = True
     app = Sanic(f"metrics_{next(_number)}", configure_logging=False)
     app.blueprint(metrics_blueprint(token, production, read, metrics))
     app.add_route(lambda request: empty(), "/")  # Sanic refuses to start without any route

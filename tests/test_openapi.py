@@ -76,7 +76,6 @@ def test_it_describes_the_routes_that_the_server_has(
     from assistant.settings import load_settings
 
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / 'assistant.db'}")
-    monkeypatch.setattr("sanic.Sanic.test_mode", True)  # other tests may have made an app, too
     app = build_app(load_settings(), model)
     app.router.finalize()
     there = {

@@ -319,7 +319,6 @@ class Agent:
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The application that `assistant serve` runs."""
-    from sanic import Sanic
 
     from assistant.server import build_app
 
@@ -334,7 +333,6 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
-        patch.setattr(Sanic, "test_mode", True)  # another test may have built one, too
         app = build_app(load_settings(environment), Path("no-model.tar.gz"))
         yield app
 
