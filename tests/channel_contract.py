@@ -219,7 +219,7 @@ class ChannelContract:
 
     def test_more_choices_than_fit_can_be_chosen_from(self, line: Line) -> None:
         settings = load_settings({**line.platform.environment, "PUBLIC_URL": PUBLIC_URL})
-        limits = platforms_of(settings)[line.platform.name].limits_for(line.platform.new_sender())
+        limits = platforms_of(settings)[line.platform.name].limits
         buttons = [{"title": f"Choice {n}", "payload": f"/secret{n}"} for n in range(1, 151)]
         message = {"text": "Which one?", "buttons": buttons, "metadata": {}}
         rendered = render([message], limits)

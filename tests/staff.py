@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import sqlalchemy as sa
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from assistant.staff.accounts import Accounts
@@ -22,6 +23,28 @@ PASSWORDS = {
     "olga": "copper-meadow-two-sparrows",
 }
 ROLES = {"ana": ["staff"], "eddie": ["editor"], "olga": ["staff", "editor"]}
+
+AXE_RULES = {
+    "runOnly": {
+        "type": "tag",
+        "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+    }
+}
+WIDTHS = (360, 768, 1280)
+
+CONTROLS = """() => [...document.querySelectorAll("a[href], button, input, select, textarea, summary")]
+  .filter((one) => !one.disabled && one.type !== "hidden" && one.checkVisibility())
+  // Of a group of which one is chosen, that one is reached; the arrow keys reach the others.
+  .filter((one) => one.type !== "radio" || one.checked
+                   || !document.querySelector(`[name="${one.name}"]:checked`))
+  .map((one) => one.outerHTML.slice(0, 120))"""
+HAS_FOCUS = """() => {
+  const one = document.activeElement, look = getComputedStyle(one);
+  // Of a date or a time the browser itself marks the part that has the focus.
+  const parts = ["date", "time"].includes(one.type);
+  const marked = parts || look.outlineStyle !== "none" || look.boxShadow !== "none";
+  return [one.outerHTML.slice(0, 120), marked];
+}"""
 
 
 @contextmanager
@@ -98,3 +121,56 @@ def sign_in(page: Page, name: str = "olga") -> None:
     page.get_by_label("Password").fill(PASSWORDS[name])
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("heading", name="Today")).to_be_visible()
+
+
+def tab_to(page: Page, words: str, most: int = 400) -> None:
+    """Press Tab until what has the focus says these words."""
+    seen = []
+    for _ in range(most):
+        page.keyboard.press("Tab")
+        seen.append(
+            str(
+                page.evaluate(
+                    "(document.activeElement.labels?.[0] ?? document.activeElement).textContent.trim()"
+                )
+            )
+        )
+        if words in seen[-1]:
+            return
+    raise AssertionError(f"{words!r} is not reached by Tab: {seen}")
+
+
+def looked_at(page: Page, path: str) -> list[str]:
+    """Return what axe finds at three widths and in the dark, and what does not fit."""
+    found = []
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 800})
+        page.emulate_media(color_scheme="dark" if width == 768 else "light")
+        too_wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        if too_wide > 0:
+            found.append(f"{path} at {width}: {too_wide} pixels too wide")
+        result = Axe().run(page, options=AXE_RULES).response
+        assert result["passes"], path
+        found += [
+            f"{path} at {width}: {violation['id']} {[node['target'] for node in violation['nodes']]}"
+            for violation in result["violations"]
+        ]
+    found += [f"{path}: {violation}" for violation in page.evaluate("window.violations ?? []")]
+    return found
+
+
+def out_of_reach(page: Page, path: str) -> list[str]:
+    """Return what the Tab key does not reach, or where it does not show that it is there."""
+    expected = page.evaluate(CONTROLS)
+    assert expected, path
+    page.evaluate("document.activeElement.blur(); getSelection().removeAllRanges()")
+    reached, unmarked = [], []
+    for _ in range(len(expected) + 60):
+        page.keyboard.press("Tab")
+        html, marked = page.evaluate(HAS_FOCUS)
+        if html.startswith("<body"):
+            break
+        reached.append(html)
+        if not marked:
+            unmarked.append(f"{path}: nothing shows the focus on {html}")
+    return unmarked + [f"{path}: Tab does not reach {one}" for one in set(expected) - set(reached)]

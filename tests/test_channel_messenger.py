@@ -287,7 +287,7 @@ async def test_what_fits_the_limits_is_taken(
 async def test_the_limits_are_those_that_messenger_enforces(
     messenger: Messenger, stand_in: MessengerStandIn
 ) -> None:
-    limits = messenger.limits_for(ANA)
+    limits = messenger.limits
     longest = Choice("c" * limits.choice_id, "t" * limits.choice_title)
     await messenger.send(ANA, Outgoing("x" * limits.text_with_choices, (longest,)))
     await messenger.send(ANA, Outgoing("What?", (longest,)))

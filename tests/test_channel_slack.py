@@ -264,7 +264,7 @@ def test_text_buttons_and_picture_arrive(slack: Slack, slack_api: SlackStandIn) 
 
 
 def test_the_largest_message_fits(slack: Slack, slack_api: SlackStandIn) -> None:
-    limits = slack.limits_for(DM)
+    limits = slack.limits
     choices = tuple(
         Choice(f"{place:02}" + "k" * (limits.choice_id - 2), "W" * limits.choice_title)
         for place in range(limits.choices)

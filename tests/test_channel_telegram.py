@@ -226,7 +226,7 @@ async def test_text_goes_as_it_is_and_buttons_below_it(
 async def test_the_limits_are_those_that_telegram_enforces(
     bot: Telegram, stand_in: TelegramStandIn
 ) -> None:
-    limits = bot.limits_for(ANA)
+    limits = bot.limits
     longest = Choice("c" * limits.choice_id, "t" * limits.choice_title)
     await bot.send(ANA, Outgoing("x" * limits.text_with_choices, (longest,)))
     await bot.send(ANA, Outgoing("x", choices(limits.choices)))

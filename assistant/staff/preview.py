@@ -6,27 +6,14 @@ import dataclasses
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from assistant.answers.book import AnswerBook
 from assistant.channels.conversation import Message, as_messages
+from assistant.channels.messaging.registry import PLATFORMS
+from assistant.channels.messaging.rendering import render
 from assistant.content.catalogue import Answer, Catalogue, Variation
 from assistant.content.check import check_answer
-
-_RENDERING = "assistant.channels.messaging.rendering"
-_PLATFORM = "assistant.channels.messaging.platform"
-_CHANNELS: dict[str, dict[str, int]] = {
-    # As the modules of the platforms have them, each with its source.
-    "Text message and WhatsApp": {"text": 1600, "choices": 0},
-    "Telegram": {
-        "text": 4096, "text_with_choices": 4096, "choices": 20, "choice_title": 40, "choice_id": 64,
-    },
-    "Messenger": {
-        "text": 2000, "text_with_choices": 2000, "choices": 13, "choice_title": 20, "choice_id": 1000,
-    },
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -91,30 +78,17 @@ def preview(catalogue: Catalogue, answer: Answer) -> Preview:
     written = [v for v in answer.variations if v.text]
     bubbles = as_messages(book.response(answer.name) or {}) if written else []
     problems = [] if written else ["Write the answer."]
-    try:
-        problems += check_answer(answer, Catalogue(others, catalogue.sources))
-    except ModuleNotFoundError as error:  # an installation that leaves out what only editors need
-        problems.append(
-            f"The check cannot run: the package {error.name} is not installed. Whoever runs the "
-            f"assistant can install it."
-        )
+    problems += check_answer(answer, Catalogue(others, catalogue.sources))
     return Preview(tuple(bubbles), tuple(_looks(bubbles)), tuple(problems))
 
 
 def _looks(bubbles: list[Message]) -> list[Look]:
-    """Return the looks on the messaging channels; none where these are not installed."""
-    if find_spec(_RENDERING.rpartition(".")[0]) is None:
-        return []
-    render, limits = import_module(_RENDERING).render, import_module(_PLATFORM).Limits
+    """Return the looks on the messaging channels."""
     found = []
-    for where, most in _CHANNELS.items():
-        rendered = render(bubbles, limits(**most))
-        found.append(
-            Look(
-                where,
-                tuple((part.text, tuple(c.title for c in part.choices)) for part in rendered.parts),
-            )
-        )
+    for platform in PLATFORMS:
+        rendered = render(bubbles, platform.limits)
+        parts = tuple((part.text, tuple(c.title for c in part.choices)) for part in rendered.parts)
+        found.append(Look(platform.title, parts))
     return found
 
 

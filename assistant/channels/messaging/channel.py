@@ -227,7 +227,7 @@ class MessagingChannels(InputChannel):
 
 async def _send_advice(platform: Platform, incoming: Incoming) -> None:
     messages = as_messages(advice_for(incoming.text) or {})
-    rendered = render(messages, platform.limits_for(incoming.sender))
+    rendered = render(messages, platform.limits)
     try:
         for part in rendered.parts:
             await platform.send(incoming.sender, part)

@@ -79,6 +79,8 @@ class Messenger(Platform):
     """
 
     name: ClassVar[str] = "messenger"
+    title: ClassVar[str] = "Messenger"
+    limits: ClassVar[Limits] = _LIMITS
 
     def __init__(
         self,
@@ -111,10 +113,6 @@ class Messenger(Platform):
             f"{messaging.messenger_api_url}/{messaging.messenger_graph_version}",
             messaging.call_seconds,
         )
-
-    def limits_for(self, sender: str) -> Limits:
-        """Return what fits into a message; the same for everybody."""
-        return _LIMITS
 
     def verify(self, request: Request) -> None:
         """Make sure that Meta sent a request: X-Hub-Signature-256 over the body as it came.

@@ -126,6 +126,12 @@ class Platform(ABC):
     name: ClassVar[str]
     """Names the address `/webhooks/<name>`, and the platform in the database."""
 
+    title: ClassVar[str]
+    """What people call it."""
+
+    limits: ClassVar[Limits]
+    """What fits into a message."""
+
     @classmethod
     @abstractmethod
     def from_settings(cls, settings: Settings) -> Platform | None:
@@ -160,10 +166,6 @@ class Platform(ABC):
             ForgedRequestError: the GET brings the wrong proof.
         """
         return None
-
-    @abstractmethod
-    def limits_for(self, sender: str) -> Limits:
-        """Return what fits into a message to somebody."""
 
     def channel_of(self, sender: str) -> str:
         """Return the channel, one of `assistant.metrics.CHANNELS`; a platform may serve several."""

@@ -99,6 +99,8 @@ class Slack(Platform):
     """
 
     name: ClassVar[str] = "slack"
+    title: ClassVar[str] = "Slack"
+    limits: ClassVar[Limits] = _LIMITS
 
     def __init__(
         self, bot_token: str, signing_secret: str, webhook: str, api_url: str, seconds: float
@@ -121,10 +123,6 @@ class Slack(Platform):
             messaging.slack_api_url,
             messaging.call_seconds,
         )
-
-    def limits_for(self, sender: str) -> Limits:
-        """Return what fits into a message; the same for everybody."""
-        return _LIMITS
 
     def verify(self, request: Request) -> None:
         """Make sure that Slack sent a request, at most five minutes ago.

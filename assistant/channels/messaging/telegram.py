@@ -85,6 +85,8 @@ class Telegram(Platform):
     """
 
     name: ClassVar[str] = "telegram"
+    title: ClassVar[str] = "Telegram"
+    limits: ClassVar[Limits] = _LIMITS
 
     def __init__(self, token: str, secret: str, webhook: str, api_url: str, seconds: float) -> None:
         self._token = token
@@ -105,10 +107,6 @@ class Telegram(Platform):
             messaging.telegram_api_url,
             messaging.call_seconds,
         )
-
-    def limits_for(self, sender: str) -> Limits:
-        """Return what fits into a message; the same for everybody."""
-        return _LIMITS
 
     def verify(self, request: Request) -> None:
         """Make sure that Telegram sent a request: it shows the secret that the webhook was set with.

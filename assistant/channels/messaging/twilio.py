@@ -53,6 +53,8 @@ class Twilio(Platform):
     """
 
     name: ClassVar[str] = "twilio"
+    title: ClassVar[str] = "Text message and WhatsApp"
+    limits: ClassVar[Limits] = _LIMITS
 
     def __init__(self, settings: Messaging) -> None:
         self._account = settings.twilio_account_sid
@@ -134,10 +136,6 @@ class Twilio(Platform):
     def acknowledge(self, request: Request) -> HTTPResponse:
         """Return TwiML that says nothing: the answer is sent by the API."""
         return raw(b"<Response/>", content_type="text/xml; charset=utf-8")
-
-    def limits_for(self, sender: str) -> Limits:
-        """Return what fits into a message: the same on both."""
-        return _LIMITS
 
     def channel_of(self, sender: str) -> str:
         """Return "whatsapp" or "sms"."""

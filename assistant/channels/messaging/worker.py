@@ -211,7 +211,7 @@ class ChannelWorker:
                 logger.warning("A press was not acknowledged: %s.", error)
         async with self._turn_places, turns().one():
             answer = await self._rules.answer(claim, waiting, platform.channel_of(incoming.sender))
-        rendered = render(answer.messages, platform.limits_for(incoming.sender), self._public_url)
+        rendered = render(answer.messages, platform.limits, self._public_url)
         await self._stored(
             self._queue.keep_replies,
             claim,
