@@ -12,7 +12,7 @@ READY_FUZZ := $(VENV_FUZZ)/.ready
 # Each has a model and a server of its own, some 1 GB; the tests of one file stay together.
 PROCESSES ?= 2
 export HOST PORT
-# Where this is set, every start compiles all sources again: ten seconds instead of half a second.
+# Where this is set, every start compiles all sources again and takes some eight seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help run test test-cluster soak faults fuzz check train chat eval bench widget lighthouse screenshots lint clean
