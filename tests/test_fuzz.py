@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from assistant.metrics import Metrics
 from assistant.settings import load_settings
 from tests.conftest import Server
 from tests.fuzz.generated import generated
@@ -54,6 +55,7 @@ def test_generated_input_is_varied_and_repeatable() -> None:
 ASKED = message("x", "a question", {"text": "hi"}, OPEN)
 GOOD = b'{"messages": [{"text": "Hello.", "buttons": [], "metadata": {}}]}'
 JSON = (("content-type", "application/json"),)
+PROMETHEUS = (("content-type", "text/plain; version=0.0.4; charset=utf-8"),)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +71,7 @@ JSON = (("content-type", "application/json"),)
         (Answer(200, JSON, GOOD.replace(b"Hello", b"See /usr/lib")), "inside"),
         (Answer(200, JSON, GOOD.replace(b"Hello", b"Dear {contact_name}")), "inside"),
         (Answer(200, (("content-type", "text/html"),), b"<p>"), "neither"),
+        (Answer(200, PROMETHEUS, b"no such thing"), "Prometheus"),
         (Answer(trouble="closed"), "closed"),
         (Answer(429, JSON, b'{"error": {"code": "x", "message": "Please wait a bit."}}'), "Retry"),
     ],
@@ -84,6 +87,13 @@ def test_the_judge_finds_nothing_in_a_right_answer_nor_in_the_visitors_own_words
     own = Answer(200, JSON, GOOD.replace(b"Hello", b"So you are KeyError: x"))
     assert judge.faults(ASKED, own, ["my name is KeyError: x"], 0.0) == []
     assert judge.faults(ASKED, Answer(200, JSON, GOOD, seconds=3.0), [], 1.5) == []
+    metrics = Metrics((), (), ()).exposition({})
+    assert (
+        judge.faults(
+            replace(ASKED, statuses=frozenset()), Answer(200, PROMETHEUS, metrics), [], 0.0
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize("length", ["-5", "abc", "+2", "1_0", "9" * 20, "2, 2"])

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prometheus_client.parser import text_string_to_metric_families
+
 import assistant.channels
 from assistant.channels.conversation import TROUBLE
 from tests.fuzz.inputs import Input
@@ -81,6 +83,8 @@ class Judge:
             return _faults_of_error(answer)
         if self._is_page_file(answer):
             return []
+        if _is_metrics(answer):
+            return _faults_of_metrics(answer)
         if sent.request.verb == "OPTIONS" and not answer.body:
             return []
         if "json" not in answer.header("content-type"):
@@ -105,7 +109,8 @@ class Judge:
         told = f"{headers}\n{body}"
         lowered = told.lower()
         faults = [f"another visitor's words: {word}" for word in self.canaries if word in lowered]
-        suspects = {match.group() for match in _INSIDE.finditer(told)}
+        inside = headers if _is_metrics(answer) else told
+        suspects = {match.group() for match in _INSIDE.finditer(inside)}
         suspects |= {match.group() for match in _UNFINISHED.finditer(body)}
         if suspects:
             own = "\n".join((*said, sent.request.target, sent.text)).lower()
@@ -153,6 +158,19 @@ def _faults_of_messages(messages: Any) -> list[str]:
         if any(button.keys() != {"title", "payload"} for button in message["buttons"]):
             faults.append("a button that is not in the contract's shape")
     return faults
+
+
+def _is_metrics(answer: Answer) -> bool:
+    """Return whether this is `/metrics`: the operator's, and closed where nobody set a token."""
+    return answer.header("content-type").startswith("text/plain; version=0.0.4")
+
+
+def _faults_of_metrics(answer: Answer) -> list[str]:
+    try:
+        families = list(text_string_to_metric_families(answer.body.decode()))
+    except ValueError:
+        families = []
+    return [] if families else ["metrics that Prometheus cannot read"]
 
 
 def _code(answer: Answer) -> str:
