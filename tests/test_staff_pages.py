@@ -19,7 +19,7 @@ from assistant.staff.routes import staff_guard
 from assistant.storage.database import engine_for
 from tests.browser import WATCH, chromium
 from tests.conftest import Server
-from tests.staff import PASSWORDS, looked_at, office_of, out_of_reach, sign_in, tab_to
+from tests.staff import looked_at, office_of, out_of_reach, press, sign_in, write_into
 
 LONG = "Maximiliane von und zu Placeholder-Langenname"
 
@@ -79,35 +79,21 @@ def ask(engine: Engine, name: str) -> str:
 
 def test_a_request_is_answered_by_keyboard_alone(page: Page, office: Engine) -> None:
     number = ask(office, "Kim Keyboard")
-    page.goto("/staff/")
-    tab_to(page, "Name")
-    page.keyboard.type("ana")
-    tab_to(page, "Password")
-    page.keyboard.type(PASSWORDS["ana"])
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="Today")).to_be_visible()
-
-    tab_to(page, "Skip to the page")
-    page.keyboard.press("Enter")
+    sign_in(page, "ana")
+    press(page, "Skip to the page")
     assert page.evaluate("document.activeElement.id") == "main"
-    tab_to(page, "Kim Keyboard")
-    page.keyboard.press("Enter")
+    press(page, "Kim Keyboard")
     expect(page.get_by_role("heading", name="Kim Keyboard")).to_be_visible()
-    tab_to(page, "I do it")
-    page.keyboard.press("Enter")
+    press(page, "I do it")
     expect(page.get_by_role("status").first).to_contain_text("It is yours")
-    tab_to(page, "New note")
-    page.keyboard.type("Called at ten.")
-    tab_to(page, "Add the note")
-    page.keyboard.press("Enter")
+    write_into(page, "New note", "Called at ten.")
+    press(page, "Add the note")
     expect(page.get_by_text("Called at ten.")).to_be_visible()
-    tab_to(page, "Mark as done")
-    page.keyboard.press("Enter")
+    press(page, "Mark as done")
     expect(page.get_by_role("status").first).to_contain_text("It is done")
     assert page.url.endswith(f"/staff/requests/{number}?done=handled")
     assert page.evaluate("window.violations ?? []") == []
-    tab_to(page, "Sign out")
-    page.keyboard.press("Enter")
+    press(page, "Sign out")
     expect(page.get_by_text("You are signed out.")).to_be_visible()
 
 

@@ -18,9 +18,21 @@ from playwright.sync_api import Page, expect
 from assistant.content.catalogue import load_catalogue
 from tests.browser import ChatPage, chromium
 from tests.conftest import PROJECT, Chat, Server, start_server, stop_server
-from tests.staff import Browser, office_of, sign_in, signed_in, words
+from tests.staff import (
+    Browser,
+    looked_at,
+    office_of,
+    out_of_reach,
+    press,
+    sign_in,
+    signed_in,
+    tab_to,
+    words,
+    write_into,
+)
 
 LONGEST = 600.0  # seconds for training on a busy machine
+CHECKED = 60_000.0  # milliseconds for a check of all content
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +213,7 @@ QUESTION = "can i charge my ebike battery at the office"
 
 
 def test_the_day_of_somebody_at_the_office(edited: Server, editor: Browser, page: Page) -> None:
-    """A request is answered; what nobody could answer is added, published under load, and answered."""
+    """By keyboard a request is answered, and what nobody could answer is added and published under load."""
     visitor = edited.open()
     for text in (
         "I want to book an appointment", "yes", "Ana Lopez", "818 555 0134", "Tuesday afternoon",
@@ -216,30 +228,38 @@ def test_the_day_of_somebody_at_the_office(edited: Server, editor: Browser, page
     assert "office/parking_access" not in chat.topics(QUESTION)
 
     sign_in(page)
-    menu = page.get_by_role("navigation", name="Pages")
-    menu.get_by_role("link", name="Requests").click()
-    page.get_by_role("link", name="Ana Lopez").click()
-    page.get_by_role("button", name="I do it").click()
-    page.get_by_label("New note").fill("Called at ten.")
-    page.get_by_role("button", name="Add the note").click()
+    press(page, "Requests")
+    expect(page.get_by_role("heading", name="Requests")).to_be_visible()
+    press(page, "Ana Lopez")
+    expect(page.get_by_role("heading", name="Ana Lopez")).to_be_visible()
+    press(page, "I do it")
+    expect(page.get_by_role("status").first).to_contain_text("It is yours")
+    write_into(page, "New note", "Called at ten.")
+    press(page, "Add the note")
     expect(page.get_by_text("Called at ten.")).to_be_visible()
 
-    menu.get_by_role("link", name="Questions").click()
-    group = page.get_by_role("listitem").filter(has=page.get_by_role("heading", name=QUESTION))
-    group.get_by_label("Topic").select_option("office/parking_access")
-    group.get_by_role("button", name="Add to the topic").click()
+    press(page, "Questions")
+    expect(page.get_by_role("heading", name=QUESTION)).to_be_visible()
+    problems = looked_at(page, "/questions") + out_of_reach(page, "/questions")
+    tab_to(page, QUESTION)
+    write_into(page, "Topic", "office/parking_access")
+    press(page, "Add to the topic")
+    expect(page.get_by_role("status").first).to_contain_text("Added. It counts", timeout=CHECKED)
     expect(page.get_by_role("heading", name=QUESTION)).to_have_count(0)
 
-    menu.get_by_role("link", name="Publish").click()
+    press(page, "Publish")
     expect(page.get_by_text("There are changes that are not published")).to_be_visible()
+    press(page, "Skip to the page")
     with Talk(edited) as talk:
-        page.get_by_role("button", name="Publish").click()
+        press(page, "Publish")
         ended = page.get_by_role(
             "heading", name=re.compile("The new version is live|Not published")
         )
         ended.wait_for(timeout=LONGEST * 1000)
     assert ended.inner_text() == "The new version is live", page.inner_text("main")
     assert talk.answers > 10
+    problems += looked_at(page, "/publish")
+    assert problems == []
     # The conversations went on: the old messages are still known to the new model.
     history = private.http.get("/webchat/messages", headers=private.headers).json()["messages"]
     assert [m["text"] for m in history if m.get("from") == "visitor"] == ["what is sciatica"]
@@ -256,14 +276,23 @@ def test_a_harmful_edit_is_refused_with_its_reason(
 ) -> None:
     sign_in(page)
     page.goto("/staff/content/topic?name=diet/gluten")
-    page.get_by_label("Text", exact=True).fill("Needles cure sciatica.")
-    page.get_by_role("button", name="Save the answer").click()
-    expect(page.get_by_text("promises or praises").first).to_be_visible()
+    write_into(page, "Text", "Needles cure sciatica.")
+    press(page, "Save the answer")
+    expect(page.get_by_text("promises or praises").first).to_be_visible(timeout=CHECKED)
     assert page.get_by_label("Text", exact=True).input_value() == "Needles cure sciatica."
+    problems = looked_at(page, "a refused answer")
     page.goto("/staff/content/topic?name=greet")
-    page.get_by_label("New examples, one a line").fill("i cant feel my groin and cant pee")
-    page.get_by_role("button", name="Save the examples").click()
-    expect(page.get_by_text("warning sign").first).to_be_visible()
+    write_into(page, "New examples, one a line", "i cant feel my groin and cant pee")
+    press(page, "Save the examples")
+    expect(page.get_by_text("warning sign").first).to_be_visible(timeout=CHECKED)
+    for path in ("/content/try", "/content/changes"):
+        page.goto(f"/staff{path}")
+        if path == "/content/try":
+            write_into(page, "What a visitor might write", "is bread bad for my nerve")
+            press(page, "Try it")
+            expect(page.get_by_text("Understood as")).to_be_visible()
+        problems += looked_at(page, path) + out_of_reach(page, path)
+    assert problems == []
 
 
 def test_a_publish_that_fails_changes_nothing_and_says_why(
