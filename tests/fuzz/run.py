@@ -269,7 +269,8 @@ class Fuzz:
             return self._shared
         home = "form" if at in STEPS else at
         visitor = visitors.get(home)
-        if visitor is not None and visitor.messages > _LONGEST_CONVERSATION:
+        is_long = visitor is not None and visitor.messages > _LONGEST_CONVERSATION
+        if visitor is not None and is_long and not visitor.over:
             await self._look_into(visitor, "a conversation")
             answer = await visitor.end()
             if answer.status != 204:
@@ -303,7 +304,7 @@ class Fuzz:
         before = self._watch.waited()
         answer = await connection.ask(request)
         waited = self._watch.waited() - before
-        said = visitor.said if visitor else []
+        said = (*visitor.said, *visitor.ids) if visitor else ()
         try:
             faults = self._judge.faults(sent, answer, said, waited)
             self.report.take(sent, answer, at, waited)
@@ -337,8 +338,11 @@ class Fuzz:
 async def each(inputs: Iterable[Input], seconds: float = math.inf) -> AsyncIterator[Input]:
     """Return inputs one by one, for so many seconds."""
     end = time.monotonic() + seconds
-    for one in inputs:
-        if time.monotonic() > end:
+    following = iter(inputs)
+    while time.monotonic() < end:
+        # Drawing takes seconds at times, in which answers must not wait to be read.
+        one = await asyncio.to_thread(next, following, None)
+        if one is None:
             return
         yield one
 
