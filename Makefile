@@ -29,7 +29,7 @@ test: $(READY_DEV) ## lint, types, content checks and all tests
 	@$(BIN)/assistant check
 	@deploy/browser > /dev/null
 	@$(BIN)/assistant train
-	@$(BIN)/pytest -n $(PROCESSES) --dist loadfile $(ARGS)
+	@$(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-cluster: $(READY_DEV) ## the tests of the running server and of the database, on two workers
 	@deploy/browser > /dev/null

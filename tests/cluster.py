@@ -37,6 +37,10 @@ class Cluster(Server):
     redis_url: str = ""
 
     @property
+    def alone(self) -> Server:
+        return self.workers[0]
+
+    @property
     def logs(self) -> list[Path]:
         return [worker.log for worker in self.workers]
 

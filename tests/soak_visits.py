@@ -11,7 +11,7 @@ import random
 import re
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,8 @@ QUESTIONS = (
     "how many sessions do i need", "what are your hours", "do you take insurance", "heat or ice?",
     "is it safe and how much does it cost", "blorp the flanges",
 )  # fmt: skip
+NOT_CLEAR = ("heat or ice?", "blorp the flanges")
+"""In the form these are a name or a note as likely as a question: with the mark even more so."""
 FOLLOW_UPS = ("why?", "how often?", "tell me more", "is it safe?", "thank you")
 RED_FLAGS = (
     "i have crushing chest pain and cant breathe", "numb down there and cant pee", "i want to die",
@@ -124,8 +126,8 @@ def new_conversation(chance: random.Random) -> Conversation:
     conversation = Conversation(new_mark(chance), deque(), chance.random() < 0.1)
     mark = conversation.mark
 
-    def question() -> tuple[str, str]:
-        return "question", f"{chance.choice(QUESTIONS)} {mark}"
+    def question(questions: Sequence[str] = QUESTIONS) -> tuple[str, str]:
+        return "question", f"{chance.choice(questions)} {mark}"
 
     turns: list[list[tuple[str, str]]] = []
     for _ in range(chance.randint(2, 6)):
@@ -143,7 +145,8 @@ def new_conversation(chance: random.Random) -> Conversation:
         ]  # fmt: skip
         form = [[("booking", text)] for text in booking]
         if chance.random() < 0.3:
-            form.insert(chance.randint(2, 5), [question()])
+            clear = [one for one in QUESTIONS if one not in NOT_CLEAR]
+            form.insert(chance.randint(2, 5), [question(clear)])
         form.append([("confirmation", "send")])
         # Not in the middle of a red flag, which pauses a form.
         turns = [*turns, *form] if chance.random() < 0.5 else [*form, *turns]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import html
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,7 +17,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from assistant.staff.accounts import Accounts
-from tests.conftest import Server
+from tests.conftest import PROJECT, Server
 
 PASSWORDS = {
     "ana": "harbor-lantern-seven-otters",
@@ -45,6 +47,18 @@ HAS_FOCUS = """() => {
   const marked = parts || look.outlineStyle !== "none" || look.boxShadow !== "none";
   return [one.outerHTML.slice(0, 120), marked];
 }"""
+
+
+def copy_of_the_project(folder: Path) -> Path:
+    """Copy what editors change, and what it is trained and served with, to a new folder; return that."""
+    for name in ("data", "models", "actions"):
+        shutil.copytree(PROJECT / name, folder / name)
+    for path in PROJECT.glob("*.yml"):
+        shutil.copy(path, folder)
+    # A training there is from nothing unless Rasa's cache comes along.
+    if (PROJECT / ".rasa").exists():
+        shutil.copytree(PROJECT / ".rasa", folder / ".rasa")
+    return folder
 
 
 @contextmanager

@@ -23,7 +23,7 @@ IN_THE_FORM = 5
 
 
 def send(server: Server, inputs: list[Input]) -> Report:
-    watch = Watch(server)
+    watch = Watch(server.alone)
     watch.new_errors()  # what earlier tests made it log is not ours
     fuzz = Fuzz(watch, Judge(CANARIES), load_settings().secret, lambda line: None)
     return asyncio.run(fuzz.run(each(inputs)))

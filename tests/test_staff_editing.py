@@ -294,8 +294,9 @@ def test_a_file_that_changes_while_it_is_checked_is_not_overwritten(
 
 
 def test_a_change_is_known_and_taken_back_byte_by_byte(
-    project: Path, editor: ContentEditor, unchecked: None
+    project: Path, database_url: str, unchecked: None
 ) -> None:
+    editor = ContentEditor(project, engine_for(database_url), seconds=300)
     before = text_of(project)
     first = editor.save([Edit("diet/gluten", texts=("New words.",))], "ann", "answer")
     second = editor.save([Edit("diet/overview", added=("food and me",))], "bob", "examples")

@@ -122,7 +122,12 @@ def test_what_visitors_do_is_counted_on_the_running_server(server: Server) -> No
         rows = server.rows("SELECT kind, topic, SUM(count) FROM daily_counts GROUP BY kind, topic")
         return {(kind, topic): int(count) for kind, topic, count in rows}
 
-    before = now()
+    # What the tests before did is written down within ten seconds, by each worker in its own time.
+    before, since = now(), time.monotonic()
+    while time.monotonic() - since < 11:
+        if now() != before:
+            before, since = now(), time.monotonic()
+        time.sleep(0.5)  # between looks
     chat = server.open()
     identifier = "counted-message-1"
     answer = chat.post(text="Is gluten bad for sciatica?", id=identifier).json()["messages"]

@@ -321,25 +321,26 @@ def _add_questions(guard: Guard, desk: _Desk) -> None:
 def _add_publishing(guard: Guard, desk: _Desk) -> None:
     publisher = desk.publisher
 
-    def progress(visit: Visit) -> Part:
-        return part("publish_progress.html", visit, progress=publisher.progress)
+    async def state(request: Request, visit: Visit) -> Part:
+        running = publisher.progress.phase == "running"
+        waits = not running and await _refusable(asyncio.to_thread(publisher.waits, request.app))
+        return part(
+            "publish_progress.html", visit, progress=publisher.progress, running=running,
+            waits=waits, history=await in_thread(publisher.history),
+            served=served_model(request.app),
+        )  # fmt: skip
 
     @guard.get("/publish", EDITOR, menu="Publish")
     async def show_publishing(request: Request, visit: Visit) -> HTTPResponse:
         return await shown(request, visit)
 
     async def shown(request: Request, visit: Visit, wrong: str = "") -> HTTPResponse:
-        waits = await _refusable(asyncio.to_thread(publisher.waits, request.app))
-        history = await in_thread(publisher.history)
-        return page(
-            "publish.html", visit, 409 if wrong else 200, live=progress(visit), waits=waits,
-            history=history, served=served_model(request.app), wrong=wrong,
-            running=publisher.progress.phase == "running",
-        )  # fmt: skip
+        live = await state(request, visit)
+        return page("publish.html", visit, 409 if wrong else 200, live=live, wrong=wrong)
 
     @guard.get("/publish/progress", EDITOR, quiet=True)
     async def show_progress(request: Request, visit: Visit) -> HTTPResponse:
-        return part_alone(request, progress(visit))
+        return part_alone(request, await state(request, visit))
 
     @guard.post("/publish", EDITOR)
     async def publish(request: Request, visit: Visit) -> HTTPResponse:

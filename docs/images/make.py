@@ -1,96 +1,31 @@
-"""Make the pictures of the widget: `make screenshots`.
+"""Make the pictures of the widget and of the staff pages: `make screenshots` (some five minutes).
 
-Each picture shows one width and one color scheme: the chat closed, open, answering, taking a booking,
-in an emergency, and without its server.
+The practice, its visitors and its staff are made up.
 """
 
 from __future__ import annotations
 
-import signal
 import tempfile
 from pathlib import Path
 
-from PIL import Image
-from playwright.sync_api import Browser
-
 from assistant.training import train
-from tests.browser import ChatPage, chromium, new_page
-from tests.conftest import PROJECT, start_server
-
-FOLDER = Path(__file__).parent
-SCREENS = {360: (740, 6, 1.0), 768: (900, 6, 0.5), 1280: (800, 3, 0.55)}
-"""Height, pictures in a row and scale, by width."""
-GAP = 16
-
-
-def states(chat: ChatPage) -> list[bytes]:
-    """Return a picture of each state."""
-
-    def shot() -> bytes:
-        chat.page.wait_for_timeout(900)  # scrolling is smooth
-        return chat.page.screenshot()
-
-    taken = [shot()]
-    chat.open()
-    taken.append(shot())
-    chat.find(".note button").first.click()
-    chat.ask("does acupuncture help sciatica?")
-    taken.append(shot())
-    chat.ask("I want to book an appointment")
-    chat.ask("yes")
-    taken.append(shot())
-    chat.ask("I can't feel my groin and cannot pee since this morning")
-    taken.append(shot())
-    chat.page.route("**/messages", lambda route: route.abort())
-    chat.send("thank you")
-    chat.notice.wait_for()
-    taken.append(shot())
-    return taken
-
-
-def picture(browser: Browser, url: str, width: int, scheme: str, scratch: Path) -> Image.Image:
-    """Return one sheet with all states."""
-    height, columns, scale = SCREENS[width]
-    context = browser.new_context(
-        viewport={"width": width, "height": height},
-        color_scheme="dark" if scheme == "dark" else "light",
-        has_touch=width < 700,
-    )
-    chat = new_page(context, url).visit()
-    size = (round(width * scale), round(height * scale))
-    taken = states(chat)
-    rows = -(-len(taken) // columns)
-    sheet = Image.new(
-        "RGB",
-        (columns * (size[0] + GAP) - GAP, rows * (size[1] + GAP) - GAP),
-        "#24302f" if scheme == "dark" else "#cfd6d2",
-    )
-    for place, content in enumerate(taken):
-        file = scratch / "state.png"
-        file.write_bytes(content)
-        with Image.open(file) as state:
-            where = ((place % columns) * (size[0] + GAP), (place // columns) * (size[1] + GAP))
-            sheet.paste(state.convert("RGB").resize(size, Image.Resampling.LANCZOS), where)
-    context.close()
-    return sheet
+from docs.images.staff import staff_pictures
+from docs.images.widget import widget_pictures
+from tests.browser import chromium
+from tests.conftest import PROJECT, start_server, stop_server
 
 
 def main() -> None:
     """Write all pictures."""
     train(PROJECT, print)
-    with tempfile.TemporaryDirectory() as name:
-        server = start_server(Path(name))
+    with chromium() as browser, tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        server = start_server(scratch)
         try:
-            with chromium() as browser:
-                for width in SCREENS:
-                    for scheme in ("light", "dark"):
-                        sheet = picture(
-                            browser, f"{server.url}/webchat/", width, scheme, Path(name)
-                        )
-                        sheet.save(FOLDER / f"widget-{width}-{scheme}.webp", quality=82, method=6)
+            widget_pictures(browser, server.url, scratch)
         finally:
-            server.process.send_signal(signal.SIGINT)
-            server.process.wait()
+            stop_server(server)
+        staff_pictures(browser, scratch)
 
 
 if __name__ == "__main__":
