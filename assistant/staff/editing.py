@@ -358,7 +358,7 @@ class ContentEditor:
             try:
                 result = subprocess.run(  # noqa: S603 - our own command
                     command, env=environment, capture_output=True, text=True, check=False,
-                    timeout=max(1.0, end - time.monotonic()),
+                    timeout=max(0.0, end - time.monotonic()),
                 )  # fmt: skip
             except subprocess.TimeoutExpired:
                 raise EditRefusedError(
