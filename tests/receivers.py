@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
-import random
+import secrets
 import socket
 import threading
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from aiosmtpd.controller import Controller
 def lasting_port() -> int:
     """Return a free port that no outgoing connection takes while its server is down."""
     while True:
-        port = random.randrange(20_000, 30_000)
+        port = 20_000 + secrets.randbelow(10_000)  # `random` may be seeded alike in two processes
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

@@ -30,7 +30,7 @@ COMMON_NAME = "Rose Hill"
 PHONE = "(747) 555-0188"
 SAID = f"Hi {NAME} here, or {COMMON_NAME}, reach me under {PHONE} — Zoë says naïve, thanks"
 CANARIES = re.compile(
-    r"xanthippe|vauquelin|rose|hill|555|0188|zo[eë]|zo\\|zo%|na[iï]ve|na\\|na%|reach|thanks",
+    r"xanthippe|vauquelin|rose|hill|\b555\b|0188|zo[eë]|zo\\|zo%|na[iï]ve|na\\|na%|reach|thanks",
     re.IGNORECASE,
 )
 
