@@ -20,6 +20,14 @@ addEventListener("securitypolicyviolation", (event) =>
   (window.violations ??= []).push(`${event.violatedDirective} ${event.blockedURI} ${event.sample}`));
 """
 
+AXE_RULES = {
+    "runOnly": {
+        "type": "tag",
+        "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+    }
+}
+"""What axe looks for: WCAG 2.2, levels A and AA, and what is good practice."""
+
 
 @contextmanager
 def chromium() -> Iterator[Browser]:

@@ -17,6 +17,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from assistant.staff.accounts import Accounts
+from tests.browser import AXE_RULES
 from tests.conftest import PROJECT, Server
 
 PASSWORDS = {
@@ -26,12 +27,6 @@ PASSWORDS = {
 }
 ROLES = {"ana": ["staff"], "eddie": ["editor"], "olga": ["staff", "editor"]}
 
-AXE_RULES = {
-    "runOnly": {
-        "type": "tag",
-        "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
-    }
-}
 WIDTHS = (360, 768, 1280)
 
 CONTROLS = """() => [...document.querySelectorAll("a[href], button, input, select, textarea, summary")]
@@ -154,10 +149,10 @@ def tab_to(page: Page, words: str, most: int = 400) -> None:
     raise AssertionError(f"{words!r} is not reached by Tab: {seen}")
 
 
-def press(page: Page, words: str, key: str = "Enter") -> None:
-    """Tab to a link or a button and press it, or with " " mark what can be marked."""
+def press(page: Page, words: str) -> None:
+    """Tab to a link or a button and press it."""
     tab_to(page, words)
-    page.keyboard.press(key)
+    page.keyboard.press("Enter")
 
 
 def write_into(page: Page, label: str, text: str) -> None:

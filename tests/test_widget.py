@@ -12,16 +12,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, expect
 
-from tests.browser import ChatPage, answer_with, chromium, new_page, site
+from tests.browser import AXE_RULES, ChatPage, answer_with, chromium, new_page, site
 from tests.conftest import EMBEDDING_SITE, Server
 from tests.data.injections import injections
-
-AXE_RULES = {
-    "runOnly": {
-        "type": "tag",
-        "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
-    }
-}
 
 STILL = """() => document.querySelector('practice-chat').shadowRoot.getAnimations()
     .every((one) => one.playState !== 'running')"""

@@ -325,7 +325,7 @@ def _add_publishing(guard: Guard, desk: _Desk) -> None:
         running = publisher.progress.phase == "running"
         waits = not running and await _refusable(asyncio.to_thread(publisher.waits, request.app))
         return part(
-            "publish_progress.html", visit, progress=publisher.progress, running=running,
+            "publish_state.html", visit, progress=publisher.progress, running=running,
             waits=waits, history=await in_thread(publisher.history),
             served=served_model(request.app),
         )  # fmt: skip
