@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from rasa.core.actions.action import Action, ActionExecutionRejection
 from rasa.core.channels.channel import UserMessage
 from rasa.core.processor import MessageProcessor
+from rasa.engine.loader import load_predict_graph_runner
+from rasa.engine.runner.interface import GraphRunner
+from rasa.engine.storage.local_model_storage import LocalModelStorage
+from rasa.engine.storage.storage import ModelMetadata
 from rasa.shared.core.events import BotUttered, SessionStarted, UserUttered
 from rasa.shared.core.trackers import DialogueStateTracker
 
+from assistant.graph_runner import OrderedGraphRunner
 from assistant.storage.daily_counts import process_counter
 from assistant.storage.database import StorageError
 
@@ -31,7 +40,7 @@ class ActionFailedError(Exception):
 
 
 class TurnProcessor(MessageProcessor):
-    """Rasa's processor with three changes.
+    """Rasa's processor with five changes.
 
     * When an action fails, Rasa goes on as if it had done nothing, so that a form may be over whose
       request was never confirmed. Here the turn ends and is not stored; the visitor may try again.
@@ -39,7 +48,43 @@ class TurnProcessor(MessageProcessor):
       caller holds the conversation's lock, so this holds across processes.
     * Its steps that concern end-to-end training and anonymization, which are not used here, are left
       out.
+    * The model's parts are run by `OrderedGraphRunner`.
+    * A message is understood in a thread of its own. Half of that time the sentence encoder computes
+      without Python's lock, and other visitors' turns go on meanwhile.
     """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        # One thread: the model's parts were not made for two messages at once.
+        self._understanding = ThreadPoolExecutor(1, thread_name_prefix="understanding")
+
+    async def parse_message(
+        self,
+        message: UserMessage,
+        tracker: DialogueStateTracker | None = None,
+        only_output_properties: bool = True,
+    ) -> dict[str, Any]:
+        """Return what a message means, given the conversation before it."""
+        conversation = tracker or DialogueStateTracker.from_events(message.sender_id, [])
+        parsed: dict[str, Any] = await asyncio.get_running_loop().run_in_executor(
+            self._understanding,
+            self._parse_message_with_graph,
+            message,
+            conversation,
+            only_output_properties,
+        )
+        self._update_full_retrieval_intent(parsed)
+        self._check_for_unseen_features(parsed)
+        return parsed
+
+    @staticmethod
+    def _load_model(model_path: str | Path) -> tuple[str, ModelMetadata, GraphRunner]:
+        path = Path(model_path)
+        with TemporaryDirectory() as folder:
+            metadata, runner = load_predict_graph_runner(
+                Path(folder), path, LocalModelStorage, OrderedGraphRunner
+            )
+        return path.name, metadata, runner
 
     async def handle_message(self, message: UserMessage) -> list[dict[str, Any]] | None:
         """Answer a message through its output channel.

@@ -57,6 +57,8 @@ _INTRODUCED = re.compile(
     r"[A-Z][\w'’-]+(?:\s+(?:de|la|van|der|von|del|[A-Z][\w'’.-]*)){0,4}"  # noqa: RUF001
 )
 
+_PLAIN = re.compile(r"[a-z_/]*")  # a topic's name; most of what is kept, and no pattern fits it
+
 _PATTERNS = (
     ("e-mail", _EMAIL),
     ("e-mail", _SPELLED_EMAIL),
@@ -77,6 +79,8 @@ def redact(text: str) -> str:
 
     Each is replaced by what it was, in brackets: `[phone]`.
     """
+    if _PLAIN.fullmatch(text):
+        return text
     for found in reversed(list(phonenumbers.PhoneNumberMatcher(text, "US"))):
         text = f"{text[: found.start]}[phone]{text[found.end :]}"
     for label, pattern in _PATTERNS:

@@ -205,7 +205,8 @@ def project_folder() -> Path:
 
     It is `ASSISTANT_HOME` if that is set, else the current folder, as for Rasa's own commands.
     """
-    return Path(os.environ.get("ASSISTANT_HOME") or ".").resolve()
+    # Not resolve(): each message asks several times, and that looks at the disk.
+    return Path(os.path.abspath(os.environ.get("ASSISTANT_HOME") or "."))
 
 
 def office_file() -> Path:

@@ -73,6 +73,20 @@ def test_follow_ups_use_what_was_answered(server: Server) -> None:
     assert right / len(cases) >= 0.90, f"{right} of {len(cases)}"
 
 
+def test_what_stands_alone_is_not_read_into_the_answer_before(server: Server) -> None:
+    cases = rows(DATA / "after_an_answer.tsv")
+    right = []
+    for case in cases:
+        chat = server.open()
+        chat.say(case["question"])
+        right.append(case["expected"] in chat.topics(case["text"]))
+    elsewhere = [case["expected"] == "out_of_scope" for case in cases]
+    turned_away = sum(r for r, other in zip(right, elsewhere, strict=True) if other)
+    answered = sum(right) - turned_away
+    assert turned_away >= 0.8 * sum(elsewhere), f"{turned_away} of {sum(elsewhere)}"
+    assert answered >= 0.9 * (len(cases) - sum(elsewhere)), f"{answered} answered"
+
+
 def test_the_ways_out_change_with_every_failure(chat: Chat) -> None:
     steps = []
     for text in ["xylophone maintenance schedule", "blorp the flanges", "quux fribble wug"]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from cachetools import LRUCache, cachedmethod
@@ -279,6 +280,8 @@ class RedFlagDetector:
         )
         self._unclear = self._rule("unclear", document["unclear"])
         self._found: LRUCache[str, RedFlag | None] = LRUCache(_KEPT)
+        self._texts: LRUCache[str, _Text] = LRUCache(_KEPT)
+        self._lock = Lock()  # messages are understood in another thread than they are answered
         self._groups_of: dict[tuple[str, ...], list[str]] = {}
         for name, group in self._groups.items():
             for term in group.terms:
@@ -298,7 +301,7 @@ class RedFlagDetector:
         return {known.name: known.lines[-1][0] for known in self._rules}[rule]
 
     # One turn asks three times for the same text, and for the one before it.
-    @cachedmethod(attrgetter("_found"))
+    @cachedmethod(attrgetter("_found"), lock=attrgetter("_lock"))
     def scan(self, text: str) -> RedFlag | None:
         """Return the most urgent red flag of a text, or None.
 
@@ -351,6 +354,7 @@ class RedFlagDetector:
             for match in words.matches(line)
         )
 
+    @cachedmethod(attrgetter("_texts"), lock=attrgetter("_lock"))
     def _read(self, text: str) -> _Text:
         return _Text(text, self._vocabulary, self._groups, self._groups_of)
 

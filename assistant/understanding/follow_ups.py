@@ -8,6 +8,7 @@ measured on two-turn exchanges, see docs/understanding.md.
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 from rasa.shared.core.events import BotUttered
@@ -22,11 +23,23 @@ from assistant.understanding.topic_model import OUT_OF_SCOPE, TopicScore
 FOLLOW_UP = "follow_up"
 """Intent of messages that only make sense after an answer."""
 
-MOST_WORDS = 7  # a longer message says itself what it is about
+_MOST_WORDS = 7  # a longer message says itself what it is about
 
 _MORE = "follow_up/more"
 _ANYWHERE = "*"
+# Words with which a message leans on what was said before it.
+_LEANING = re.compile(
+    r"^(?:and|but|or|so|then|also|what about|how about|what if|for how|since|until)\b"
+    r"|\b(?:it|its|that|this|they|them|those|these|one|ones|there|then|else|instead|too)\b"
+)
+_BARE_QUESTION = re.compile(r"^(?:how|why|when|where|what|which|who)\b(?:\W+\w+){0,2}\W*$")
+_SURE = 0.58  # confidence in a message by itself ...
+_RIVAL = 0.8  # ... and at most this share of it in the next topic: it says itself what it means
 _BEHIND_WEIGHT = 0.6  # of the message behind the last question, beside the message by itself
+# Behind a question of ours whatever is said sounds as if it were of our field. So it counts fully for
+# a message that leans on that question, and little for "my knee hurts".
+_BEHIND_SHARE_LEANING = 0.5
+_BEHIND_SHARE = 0.15
 _RELATED_BONUS = 2.0  # for the follow-up topics of the last answer
 _SAME_AREA_BONUS = 1.0
 _TABLE_BONUS = 4.0  # for what the table says, at full confidence in the kind
@@ -59,12 +72,34 @@ class FollowUps:
         others = [s for s in scores if area_of(s.topic) != FOLLOW_UP and s.topic != topic]
         return [TopicScore(topic, best.confidence), *others]
 
+    def stands_alone(self, text: str, scores: list[TopicScore]) -> bool:
+        """Whether a message says itself what it is about, so that no answer before it matters.
+
+        Args:
+            text: the corrected text.
+            scores: all topics' scores for it by itself, the surest first.
+        """
+        if len(text.split()) > _MOST_WORDS:
+            return True
+        best, rival = scores[:2]
+        return (
+            area_of(best.topic) != FOLLOW_UP
+            and best.confidence >= _SURE
+            and rival.confidence <= _RIVAL * best.confidence
+            and not _leans(text)
+        )
+
     def in_context(
-        self, alone: list[TopicScore], behind: list[TopicScore], answered: list[str]
+        self,
+        text: str,
+        alone: list[TopicScore],
+        behind: list[TopicScore],
+        answered: list[str],
     ) -> list[TopicScore]:
         """Return the scores of a short message after an answer.
 
         Args:
+            text: the corrected text.
             alone: all topics' scores for the message by itself.
             behind: all topics' scores for the last question with the message behind it.
             answered: the topics answered so far, the last one first; not empty.
@@ -82,7 +117,8 @@ class FollowUps:
             if area_of(topic) == area_of(answered[0]):
                 rank += _SAME_AREA_BONUS
             ranks[topic] = rank
-        ours = (_share_of_ours(alone) + _share_of_ours(behind)) / 2
+        share = _BEHIND_SHARE_LEANING if _leans(text) else _BEHIND_SHARE
+        ours = (1 - share) * _share_of_ours(alone) + share * _share_of_ours(behind)
         best = max(ranks.values())
         inside = [TopicScore(topic, ours * math.exp(rank - best)) for topic, rank in ranks.items()]
         outside = [score for score in alone if area_of(score.topic) == OUT_OF_SCOPE]
@@ -156,6 +192,11 @@ def read_table(path: Path) -> dict[str, dict[str, str]]:
             f"{path} is not a table of follow-ups ({error}). It needs 'follow_ups:' and below it, "
             f"for each kind, lines 'topic or area: topic'."
         ) from error
+
+
+def _leans(text: str) -> bool:
+    """Whether a message goes on from what was said before: "and ice?", "is that safe", "how fast"."""
+    return bool(_LEANING.search(text) or _BARE_QUESTION.match(text))
 
 
 def _share_of_ours(scores: list[TopicScore]) -> float:

@@ -7,6 +7,7 @@ intent and response key).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from rasa.shared.constants import UTTER_PREFIX
@@ -25,6 +26,7 @@ RANKING_LENGTH = 10
 _SELECTOR = "response_selector"
 
 
+@lru_cache(maxsize=1000)  # asked of every topic for every message
 def area_of(topic: str) -> str:
     """Return the intent of a topic: the part before the slash."""
     return topic.partition("/")[0]

@@ -140,12 +140,18 @@ class Speller:
         errors = 2 if len(squeezed) >= _TWO_ERRORS_FROM and not is_right else 1
         hits = process.extract(
             squeezed,
-            self._ours if is_right else self._all,
+            self._words_of_length(len(squeezed), errors, is_right),
             scorer=OSA.distance,
             score_cutoff=errors,
             limit=_MOST_CANDIDATES,
         )
         return tuple((str(hit[0]), max(1, int(hit[1]))) for hit in hits if hit[0] != typed)
+
+    @lru_cache(maxsize=256)  # noqa: B019 - as above
+    def _words_of_length(self, length: int, errors: int, is_right: bool) -> list[str]:
+        """Return the words that so many errors can make of a word of a length: a third of all."""
+        words = self._ours if is_right else self._all
+        return [word for word in words if abs(len(word) - length) <= errors]
 
     def _fits(self, before: str, word: str, after: str) -> float:
         """Return the log likelihood of a word between its neighbours."""
@@ -211,17 +217,21 @@ class SpellingCorrection(GraphComponent):
 
     def process_training_data(self, training_data: TrainingData) -> TrainingData:
         """Correct the examples as a visitor's message would be, so that both look alike."""
-        self.process(training_data.training_examples)
+        for example in training_data.training_examples:
+            self._correct(example)
         return training_data
 
     def process(self, messages: list[Message]) -> list[Message]:
         """Set the corrected text of each message."""
         for message in messages:
-            text = message.get(TEXT)
-            if text:
-                message.set(CORRECTED, self.speller.correct(text))
+            self._correct(message)
             document = message.get(SPACY_DOCS[TEXT])
             if document is not None:
                 questions = [span.text for span in document.spans.get(QUESTIONS, [])]
                 message.set(CORRECTED_QUESTIONS, [self.speller.correct(q) for q in questions])
         return messages
+
+    def _correct(self, message: Message) -> None:
+        text = message.get(TEXT)
+        if text:
+            message.set(CORRECTED, self.speller.correct(text))

@@ -18,12 +18,7 @@ from rasa.shared.nlu.training_data.training_data import TrainingData
 
 from assistant.content.catalogue import load_catalogue
 from assistant.settings import project_folder
-from assistant.understanding.follow_ups import (
-    MOST_WORDS,
-    FollowUps,
-    answered_topics,
-    read_table,
-)
+from assistant.understanding.follow_ups import FollowUps, answered_topics, read_table
 from assistant.understanding.results import RANKING_LENGTH, area_of, set_result, set_several
 from assistant.understanding.sentence_encoder import EncoderFileError, shared_encoder
 from assistant.understanding.spelling import CORRECTED, CORRECTED_QUESTIONS, SpellingCorrection
@@ -154,11 +149,11 @@ class TopicClassifier(GraphComponent, IntentClassifier):
     def _score(self, model: TopicModel, text: str, answered: list[str]) -> list[TopicScore]:
         """Return the likeliest topics for a text after the topics answered so far."""
         scores = model.score(text, self._encoder.encode([text])[0])
-        if not answered or len(text.split()) > MOST_WORDS:
+        if not answered or self._follow_ups.stands_alone(text, scores):
             return self._follow_ups.first_message(scores)[:RANKING_LENGTH]
         behind = f"{self._follow_ups.question_of(answered[0])} {text}"
         scores_behind = model.score(behind, self._encoder.encode([behind])[0])
-        return self._follow_ups.in_context(scores, scores_behind, answered)[:RANKING_LENGTH]
+        return self._follow_ups.in_context(text, scores, scores_behind, answered)[:RANKING_LENGTH]
 
     def _distinct(
         self, model: TopicModel, parts: list[str], answered: list[str]
