@@ -21,6 +21,7 @@ from assistant.storage.database import StorageError, connected, event_outbox, in
 logger = logging.getLogger(__name__)
 
 _SECONDS = 2.0  # for each check
+_STUCK_SECONDS = 30.0  # with one message; all others wait behind it
 
 
 def health_blueprint(engine: Engine) -> Blueprint:
@@ -33,7 +34,9 @@ def health_blueprint(engine: Engine) -> Blueprint:
 
     @blueprint.get("/live")
     async def live(request: Request) -> HTTPResponse:
-        return json({"status": "live"})
+        if is_live(getattr(request.app.ctx, "agent", None)):
+            return json({"status": "live"})
+        return json({"status": "stuck"}, status=503)
 
     @blueprint.get("/ready")
     async def ready(request: Request) -> HTTPResponse:
@@ -51,6 +54,15 @@ def health_blueprint(engine: Engine) -> Blueprint:
         return json(body, status=200 if is_ready else 503)
 
     return blueprint
+
+
+def is_live(agent: Any) -> bool:
+    """Whether messages get on; if not, only a new start helps.
+
+    Args:
+        agent: ours, or None while the model is being loaded.
+    """
+    return agent is None or agent.processor.understanding_seconds <= _STUCK_SECONDS
 
 
 async def read_gauges(app: Sanic, engine: Engine) -> Mapping[str, float | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -57,6 +58,7 @@ class TurnProcessor(MessageProcessor):
         super().__init__(*arguments, **named)
         # One thread: the model's parts were not made for two messages at once.
         self._understanding = ThreadPoolExecutor(1, thread_name_prefix="understanding")
+        self._understanding_since: float | None = None
 
     async def parse_message(
         self,
@@ -67,15 +69,24 @@ class TurnProcessor(MessageProcessor):
         """Return what a message means, given the conversation before it."""
         conversation = tracker or DialogueStateTracker.from_events(message.sender_id, [])
         parsed: dict[str, Any] = await asyncio.get_running_loop().run_in_executor(
-            self._understanding,
-            self._parse_message_with_graph,
-            message,
-            conversation,
-            only_output_properties,
+            self._understanding, self._understand, message, conversation, only_output_properties
         )
         self._update_full_retrieval_intent(parsed)
         self._check_for_unseen_features(parsed)
         return parsed
+
+    @property
+    def understanding_seconds(self) -> float:
+        """How long the message at hand has been looked at; 0 if there is none."""
+        since = self._understanding_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def _understand(self, *arguments: Any) -> dict[str, Any]:
+        self._understanding_since = time.monotonic()
+        try:
+            return dict(self._parse_message_with_graph(*arguments))
+        finally:
+            self._understanding_since = None
 
     @staticmethod
     def _load_model(model_path: str | Path) -> tuple[str, ModelMetadata, GraphRunner]:

@@ -11,6 +11,7 @@ from rasa.core.channels.channel import UserMessage
 from rasa.engine.graph import GraphComponent, GraphSchema, SchemaNode
 
 from assistant.graph_runner import OrderedGraphRunner
+from assistant.health import is_live
 
 CALLS: list[str] = []
 
@@ -101,3 +102,29 @@ def test_a_message_is_understood_beside_the_event_loop(
         del agent.processor._parse_message_with_graph
     assert parsed["intent"]["full_retrieval_intent_name"] == "symptoms/imaging"
     assert threads == ["understanding_0"]
+
+
+def test_a_message_that_is_never_understood_is_told_by_the_health_page(
+    agent: Any, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, released = threading.Event(), threading.Event()
+
+    def hang(*_: Any) -> dict[str, Any]:
+        hangs.set()
+        assert released.wait(60)
+        return {"text": "", "intent": {"name": None}, "entities": []}
+
+    monkeypatch.setattr(agent.processor, "_parse_message_with_graph", hang)
+    monkeypatch.setattr("assistant.health._STUCK_SECONDS", 0.0)
+    assert is_live(agent)
+
+    async def live_meanwhile() -> bool:
+        message = asyncio.ensure_future(agent.processor.parse_message(UserMessage("hello")))
+        await asyncio.to_thread(hangs.wait, 60)
+        found = is_live(agent)
+        released.set()
+        await message
+        return found
+
+    assert not loop.run_until_complete(live_meanwhile())
+    assert is_live(agent)
