@@ -1,7 +1,7 @@
 """The assistant: what the Rasa server loads besides Rasa itself.
 
 Data flows one way: channels -> understanding -> (rules) -> answers -> storage. The package is also
-a spaCy pipeline package, so that Rasa's own `SpacyNLP` loads it by name (`model: assistant`).
+a spaCy pipeline package, so that Rasa loads it by name (`model: assistant`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The spaCy pipeline: tokens, sentences, and the single questions in a message.
 
-Rasa's `SpacyNLP` loads it by the name of this package; it holds no trained weights, so it is built
+Rasa loads it by the name of this package; it holds no trained weights, so it is built
 in code and needs no download.
 """
 

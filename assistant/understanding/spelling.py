@@ -24,12 +24,12 @@ from rasa.engine.recipes.default_recipe import DefaultV1Recipe
 from rasa.engine.storage.resource import Resource
 from rasa.engine.storage.storage import ModelStorage
 from rasa.nlu.constants import SPACY_DOCS
-from rasa.nlu.utils.spacy_utils import SpacyNLP
 from rasa.shared.nlu.constants import TEXT
 from rasa.shared.nlu.training_data.message import Message
 from rasa.shared.nlu.training_data.training_data import TrainingData
 
 from assistant.understanding.language import QUESTIONS
+from assistant.understanding.spacy_documents import SpacyDocuments
 from assistant.understanding.vocabulary import common_words, word_shares
 
 CORRECTED = "corrected_text"
@@ -114,6 +114,7 @@ class Speller:
         """Make the speller that `to_json` described."""
         return cls(**json.loads(text))
 
+    @lru_cache(maxsize=8192)  # noqa: B019 - one speller lives as long as the process
     def _likeliest(self, before: str, typed: str, after: str) -> str:
         if "'" in typed or not _SHORTEST <= len(typed) <= _LONGEST:
             return typed
@@ -129,7 +130,7 @@ class Speller:
                 best, odds = word, fits
         return best
 
-    @lru_cache(maxsize=8192)  # noqa: B019 - one speller lives as long as the process
+    @lru_cache(maxsize=8192)  # noqa: B019 - as above
     def _candidates(self, typed: str, is_right: bool) -> tuple[tuple[str, int], ...]:
         """Return the words that may have been meant, each with the number of typing errors.
 
@@ -180,7 +181,7 @@ class SpellingCorrection(GraphComponent):
     @classmethod
     def required_components(cls) -> list[type]:
         """Say which components must stand before this one."""
-        return [SpacyNLP]
+        return [SpacyDocuments]
 
     @classmethod
     def create(
