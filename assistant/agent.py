@@ -59,6 +59,10 @@ class ConversationAgent(Agent):
         self.tracker_store.domain = self.domain
         self._set_fingerprint(fingerprint)
 
+    def is_stuck(self, seconds: float) -> bool:
+        """Whether one message has been looked at for longer than so many seconds."""
+        return self.processor is not None and self.processor.understanding_seconds > seconds
+
     @staticmethod
     def _create_tracker_store(store: TrackerStore | None, domain: Any) -> TrackerStore:
         return store or InMemoryTrackerStore(domain)

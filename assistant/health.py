@@ -62,7 +62,7 @@ def is_live(agent: Any) -> bool:
     Args:
         agent: ours, or None while the model is being loaded.
     """
-    return agent is None or agent.processor.understanding_seconds <= _STUCK_SECONDS
+    return agent is None or not agent.is_stuck(_STUCK_SECONDS)
 
 
 async def read_gauges(app: Sanic, engine: Engine) -> Mapping[str, float | None]:

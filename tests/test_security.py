@@ -295,6 +295,9 @@ class Agent:
     def is_ready(self) -> bool:
         return True
 
+    def is_stuck(self, seconds: float) -> bool:
+        return False
+
     async def handle_message(self, message: Any) -> None:
         if self.fails:
             raise RuntimeError(f"Cannot log in as office:{CANARY}")
