@@ -13,8 +13,8 @@ from rasa.engine.storage.storage import ModelStorage
 class OrderedGraphRunner(GraphRunner):
     """Runs a graph whose order is found once.
 
-    Rasa hands its graph to Dask, which plans it anew three times for each message. That is a tenth
-    of the time of an answer, for a plan that never changes (docs/performance.md).
+    Rasa hands its graph to Dask, which plans it anew three times for each message, and the plan
+    never changes.
 
     Args:
         graph_schema: the graph.

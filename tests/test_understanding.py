@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,15 @@ def test_typing_errors_are_corrected_towards_our_words() -> None:
     # What was learned survives in the model.
     again = Speller.from_json(speller.to_json())
     assert again.correct("how log does acupunture last") == "how long does acupuncture last"
+
+
+def test_a_speller_goes_when_another_model_takes_its_place() -> None:
+    speller = Speller.learn(["my sciatica hurts"] * 3)
+    assert speller.correct("my siatica hurts") == "my sciatica hurts"
+    gone = weakref.ref(speller)
+    del speller
+    gc.collect()
+    assert gone() is None
 
 
 def test_the_encoder_gives_its_reference_values(encoder: SentenceEncoder) -> None:

@@ -78,6 +78,10 @@ class Speller:
         self._ours = sorted(ours)
         guesses = islice(self._english, _ENGLISH_GUESSES)
         self._all = sorted({*ours, *(word for word in guesses if len(word) > _SHORTEST)})
+        # Caches of this speller alone: one for the methods would keep it when a new model comes.
+        self._corrected = lru_cache(maxsize=8192)(self._likeliest)
+        self._meant = lru_cache(maxsize=8192)(self._candidates)
+        self._of_length = lru_cache(maxsize=256)(self._words_of_length)
 
     @classmethod
     def learn(cls, texts: Iterable[str]) -> Speller:
@@ -100,7 +104,7 @@ class Speller:
         parts, end = [], 0
         for place, match in enumerate(found, start=1):
             # The word before is corrected already, the one after is as typed.
-            words[place] = self._likeliest(words[place - 1], words[place], words[place + 1])
+            words[place] = self._corrected(words[place - 1], words[place], words[place + 1])
             parts += [plain[end : match.start()], words[place]]
             end = match.end()
         return "".join([*parts, plain[end:]])
@@ -114,7 +118,6 @@ class Speller:
         """Make the speller that `to_json` described."""
         return cls(**json.loads(text))
 
-    @lru_cache(maxsize=8192)  # noqa: B019 - one speller lives as long as the process
     def _likeliest(self, before: str, typed: str, after: str) -> str:
         if "'" in typed or not _SHORTEST <= len(typed) <= _LONGEST:
             return typed
@@ -122,7 +125,7 @@ class Speller:
         best, odds = typed, -math.inf
         if is_right:
             odds = _RIGHT_AS_IT_IS + self._fits(before, typed, after)
-        for word, errors in self._candidates(typed, is_right):
+        for word, errors in self._meant(typed, is_right):
             cost = _ONE_ERROR if errors == 1 else _TWO_ERRORS
             cost += _OTHER_FIRST_LETTER if word[0] != typed[0] else 0.0
             fits = self._fits(before, word, after) - cost
@@ -130,7 +133,6 @@ class Speller:
                 best, odds = word, fits
         return best
 
-    @lru_cache(maxsize=8192)  # noqa: B019 - as above
     def _candidates(self, typed: str, is_right: bool) -> tuple[tuple[str, int], ...]:
         """Return the words that may have been meant, each with the number of typing errors.
 
@@ -141,14 +143,13 @@ class Speller:
         errors = 2 if len(squeezed) >= _TWO_ERRORS_FROM and not is_right else 1
         hits = process.extract(
             squeezed,
-            self._words_of_length(len(squeezed), errors, is_right),
+            self._of_length(len(squeezed), errors, is_right),
             scorer=OSA.distance,
             score_cutoff=errors,
             limit=_MOST_CANDIDATES,
         )
         return tuple((str(hit[0]), max(1, int(hit[1]))) for hit in hits if hit[0] != typed)
 
-    @lru_cache(maxsize=256)  # noqa: B019 - as above
     def _words_of_length(self, length: int, errors: int, is_right: bool) -> list[str]:
         """Return the words that so many errors can make of a word of a length: a third of all."""
         words = self._ours if is_right else self._all
