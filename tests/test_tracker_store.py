@@ -13,16 +13,20 @@ import sqlalchemy as sa
 from rasa.shared.core.domain import Domain
 from rasa.shared.core.events import (
     ActionExecuted,
+    ActionExecutionRejected,
     ActiveLoop,
     BotUttered,
     Event,
+    LoopInterrupted,
     SessionStarted,
     SlotSet,
+    UserUtteranceReverted,
     UserUttered,
 )
-from rasa.shared.core.trackers import DialogueStateTracker
+from rasa.shared.core.trackers import DialogueStateTracker, EventVerbosity
 
 from assistant.storage.database import StorageError, event_outbox, events
+from assistant.storage.open_tracker import OpenTracker
 from assistant.storage.private_conversations import ConsentingStore
 from assistant.storage.session_window import TURNS
 from assistant.storage.tracker_store import ConversationStore
@@ -280,3 +284,49 @@ async def test_rasas_own_store_reads_what_ours_wrote(
     assert texts(await theirs.retrieve_full_tracker("someone")) == ["question 0", "question 1"]
     assert json.loads(rows(store, "someone")[3].data)["text"] == "question 0"
     theirs.engine.dispose()
+
+
+def form_turn(number: int) -> list[Event]:
+    """The events of a turn in a form, which Rasa takes back when the form runs again."""
+    intent = {"name": "inform", "confidence": 0.9}
+    return [
+        UserUttered(f"answer {number}", intent, parse_data={"intent": intent, "entities": []}),
+        ActionExecuted("contact_form", hide_rule_turn=number > 1),
+        *([ActiveLoop("contact_form")] if number == 1 else []),
+        SlotSet("contact_name", "given"),
+        SlotSet("requested_slot", "contact_phone"),
+        ActionExecuted("action_listen", hide_rule_turn=True),
+    ]
+
+
+def test_an_open_conversation_looks_to_policies_as_rasas_own(domain: Domain) -> None:
+    session = [ActionExecuted("action_session_start"), SessionStarted()]
+    said = [*session, ActionExecuted("action_listen"), *turn(1), *form_turn(1), *form_turn(2)]
+    said += [ActionExecutionRejected("contact_form"), *turn(2)[1:3], *form_turn(3)]
+    said += [ActiveLoop(None), UserUtteranceReverted(), *turn(3), *session, *turn(4), *turn(5)]
+    only_rules = {"rule_only_slots": ["requested_slot"], "rule_only_loops": ["contact_form"]}
+    ours = OpenTracker("a", domain.slots)
+    compared = 0
+    for event in said:
+        ours.update(event, domain)
+        rasas = DialogueStateTracker.from_events("a", list(ours.events), domain.slots)
+        for hidden, rule_only in ((False, None), (True, only_rules), (True, None)):
+            found = ours.past_states(domain, False, hidden, rule_only)
+            assert found == rasas.past_states(domain, False, hidden, rule_only)
+            compared += len(found)
+            if found:  # policies take parts out of theirs
+                found[-1].clear()
+                found[0].get("user", {}).clear()
+    assert compared > 500
+
+
+def test_a_copy_of_an_open_conversation_is_one_of_its_own(domain: Domain) -> None:
+    ours = OpenTracker("a", domain.slots)
+    for event in [ActionExecuted("action_listen"), *turn(1), *form_turn(1)]:
+        ours.update(event, domain)
+    before, copied = ours.current_state(EventVerbosity.ALL), ours.copy()
+    assert copied.current_state(EventVerbosity.ALL) == before
+    for event in [*form_turn(2), ActiveLoop(None), LoopInterrupted(True), SlotSet("contact_name")]:
+        copied.update(event, domain)
+    assert ours.current_state(EventVerbosity.ALL) == before
+    assert ours.past_states(domain) != copied.past_states(domain)

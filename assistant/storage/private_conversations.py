@@ -9,7 +9,8 @@ from rasa.shared.core.domain import Domain
 from rasa.shared.core.events import Event
 from rasa.shared.core.trackers import DialogueStateTracker
 
-from assistant.storage.session_window import OpenTracker, tracker_of, window_of
+from assistant.storage.open_tracker import OpenTracker
+from assistant.storage.session_window import tracker_of, window_of
 from assistant.storage.tracker_store import ConversationStore
 
 PRIVATE = "private-"

@@ -20,16 +20,11 @@ from rasa.shared.core.events import (
     SlotSet,
     UserUttered,
 )
-from rasa.shared.core.trackers import DialogueStateTracker
+
+from assistant.storage.open_tracker import OpenTracker
 
 TURNS = 10
 """How many turns: what "repeat that", "and how often?" or the steps of the fallback look back to."""
-
-
-class OpenTracker(DialogueStateTracker):
-    """A conversation that knows how many of its first events are in the store."""
-
-    stored: int = 0
 
 
 def opening(state: Iterable[Event]) -> list[Event]:

@@ -38,7 +38,8 @@ from assistant.storage.database import (
     transaction,
 )
 from assistant.storage.kept_events import kept_events
-from assistant.storage.session_window import TURNS, OpenTracker, opening, tracker_of
+from assistant.storage.open_tracker import OpenTracker
+from assistant.storage.session_window import TURNS, opening, tracker_of
 from assistant.storage.transcripts import erase_transcript
 
 logger = logging.getLogger(__name__)
