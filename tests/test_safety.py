@@ -228,6 +228,17 @@ def test_the_most_urgent_flag_wins(detector: RedFlagDetector) -> None:
     assert (flag.rule, flag.level) == ("heart_lung", "emergency_911")
 
 
+def test_a_group_may_be_made_of_groups_that_stand_behind_it() -> None:
+    document = {
+        **RULES,
+        "words": {**RULES["words"], "outer": ["inner + =tonight"], "inner": ["=blorp + =frandish"]},
+        "red_flags": {"test": {"code": "RF1", "when": {"today": ["outer"]}}},
+    }
+    detector = RedFlagDetector(document)
+    assert detector.scan("the frandish is blorp tonight") is not None
+    assert detector.scan("the frandish is tonight") is None
+
+
 def test_a_rule_that_names_an_unknown_group_is_refused() -> None:
     broken = {
         **RULES,

@@ -226,6 +226,47 @@ def test_the_table_of_follow_ups_is_read(
     assert follow_ups.resolve(kind, answered) == topic
 
 
+@pytest.mark.parametrize(
+    ("text", "confidence", "rival", "alone"),
+    [
+        ("do i need an mri", 0.6, 0.4, True),
+        ("do i need an mri", 0.6, 0.5, False),
+        ("do i need an mri", 0.5, 0.1, False),
+        ("what is sciatica", 0.97, 0.05, True),  # seems to lean on the answer before
+        ("what is sciatica", 0.97, 0.2, False),
+        ("is that safe", 0.9, 0.05, False),
+        ("is it still safe to come when i have a pacemaker", 0.3, 0.29, True),
+    ],
+)
+def test_what_stands_alone_needs_no_answer_before(
+    follow_ups: FollowUps, text: str, confidence: float, rival: float, alone: bool
+) -> None:
+    scores = [TopicScore("symptoms/imaging", confidence), TopicScore("diet/gluten", rival)]
+    assert follow_ups.stands_alone(text, scores) is alone
+
+
+def test_a_kind_of_follow_up_never_stands_alone(follow_ups: FollowUps) -> None:
+    scores = [TopicScore("follow_up/why", 0.99), TopicScore("diet/gluten", 0.01)]
+    assert not follow_ups.stands_alone("why", scores)
+
+
+def test_the_nearest_examples_are_those_of_a_search_through_all(
+    encoder: SentenceEncoder,
+) -> None:
+    model = small_model(encoder)
+    topics = np.arange(len(model.topics))
+    for text in ["where can i park", "will it rain", "no"]:
+        cosines = model._examples @ encoder.encode([text])[0]
+        means = []
+        for topic in topics:
+            own = sorted(cosines[model._owners == topic], reverse=True)[:3]
+            means.append(sum([*own, -1, -1, -1][:3]) / 3)
+        nearest = np.array([cosines[model._owners == topic].max() for topic in topics])
+        for part in (topics >= 0, topics == 0, topics > 0):
+            found = model._most_alike(part, nearest, cosines)
+            assert found == pytest.approx(max(np.array(means)[part]), abs=1e-5)
+
+
 def test_more_never_repeats_and_never_leads_to_the_office(follow_ups: FollowUps) -> None:
     answered = ["symptoms/what_is_sciatica"]
     for _ in range(3):

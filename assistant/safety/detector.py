@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from operator import attrgetter
 from pathlib import Path
 from threading import Lock
@@ -82,6 +82,11 @@ class _Line:
     groups: tuple[str, ...]
     within: int
     ordered: bool
+
+    @cached_property
+    def needed(self) -> frozenset[str]:
+        """The groups, without their order."""
+        return frozenset(self.groups)
 
 
 @dataclass(frozen=True)
@@ -189,6 +194,7 @@ class _Text:
         vocabulary: _Vocabulary,
         groups: dict[str, _Group],
         groups_of: dict[tuple[str, ...], list[str]],
+        combinations: list[tuple[str, frozenset[str]]],
     ) -> None:
         self.tokens: list[str] = _TOKEN.findall(_plain(text))
         self.sentence_of: list[int] = []
@@ -201,6 +207,11 @@ class _Text:
         for term, places in vocabulary.places(self.tokens).items():
             for name in groups_of[term]:
                 self._terms.setdefault(name, set()).update(places)
+        # Most of the hundreds of lines are ruled out by a group of which no word is there.
+        self._conceivable = set(self._terms)
+        for name, needed in combinations:
+            if needed <= self._conceivable:
+                self._conceivable.add(name)
         self._found: dict[str, list[Place]] = {}
         self.harmless: set[int] = set()
         self.harmless = self.covered("harmless")
@@ -223,15 +234,12 @@ class _Text:
         """Return the numbers of the sentences in which a group of words stands."""
         return {self.sentence_of[start] for start, _ in self.places(name)}
 
-    def matches(self, line: _Line) -> Iterator[tuple[Place, ...]]:
-        """Yield where the groups of a line stand together: in one sentence or two neighbours."""
-        choices = []
-        for name in line.groups:
-            places = self.places(name)[:_MOST_PLACES]
-            if not places:
-                return
-            choices.append(places)
-        yield from self._chosen(line, choices, ())
+    def matches(self, line: _Line) -> Iterable[tuple[Place, ...]]:
+        """Return where the groups of a line stand together: in one sentence or two neighbours."""
+        if not line.needed <= self._conceivable:
+            return ()
+        choices = [self.places(name)[:_MOST_PLACES] for name in line.groups]
+        return self._chosen(line, choices, ())
 
     def _chosen(
         self, line: _Line, choices: list[list[Place]], chosen: tuple[Place, ...]
@@ -286,6 +294,10 @@ class RedFlagDetector:
         for name, group in self._groups.items():
             for term in group.terms:
                 self._groups_of.setdefault(term, []).append(name)
+        # Which groups make up another one; those that a combination names stand before it.
+        self._combinations = [
+            (name, line.needed) for name, group in self._groups.items() for line in group.lines
+        ]
 
     @property
     def rules(self) -> list[str]:
@@ -356,7 +368,7 @@ class RedFlagDetector:
 
     @cachedmethod(attrgetter("_texts"), lock=attrgetter("_lock"))
     def _read(self, text: str) -> _Text:
-        return _Text(text, self._vocabulary, self._groups, self._groups_of)
+        return _Text(text, self._vocabulary, self._groups, self._groups_of, self._combinations)
 
     def _is_meant(
         self, words: _Text, rule: _Rule, match: tuple[Place, ...], elsewhere: set[int]
@@ -535,10 +547,12 @@ class RedFlagDetector:
         self._groups[name] = _Group((), ())  # in work: a group inside itself finds nothing
         texts = [str(text) for text in self._named[name]]
         lines = [text for text in texts if re.search(r" [+>] ", text)]
-        self._groups[name] = _Group(
+        group = _Group(
             tuple(self._vocabulary.add(t) for t in _split(t for t in texts if t not in lines)),
             tuple(self._line(text, name, _GROUP_WITHIN) for text in lines),
         )
+        del self._groups[name]  # so that it stands behind those that its lines name
+        self._groups[name] = group
 
 
 def load_detector(project: Path) -> RedFlagDetector:

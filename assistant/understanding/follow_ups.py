@@ -35,6 +35,9 @@ _LEANING = re.compile(
 _BARE_QUESTION = re.compile(r"^(?:how|why|when|where|what|which|who)\b(?:\W+\w+){0,2}\W*$")
 _SURE = 0.58  # confidence in a message by itself ...
 _RIVAL = 0.8  # ... and at most this share of it in the next topic: it says itself what it means
+# The same for a message that seems to lean on the answer before: "what is sciatica", "is there a ..."
+_CERTAIN = 0.95
+_CERTAIN_RIVAL = 0.1
 _BEHIND_WEIGHT = 0.6  # of the message behind the last question, beside the message by itself
 # Behind a question of ours whatever is said sounds as if it were of our field. So it counts fully for
 # a message that leans on that question, and little for "my knee hurts".
@@ -82,11 +85,11 @@ class FollowUps:
         if len(text.split()) > _MOST_WORDS:
             return True
         best, rival = scores[:2]
+        sure, most = (_CERTAIN, _CERTAIN_RIVAL) if _leans(text) else (_SURE, _RIVAL)
         return (
             area_of(best.topic) != FOLLOW_UP
-            and best.confidence >= _SURE
-            and rival.confidence <= _RIVAL * best.confidence
-            and not _leans(text)
+            and best.confidence >= sure
+            and rival.confidence <= most * best.confidence
         )
 
     def in_context(

@@ -83,7 +83,8 @@ class TopicModel:
         self._owners = owners
         self._terms_of = _word_view().build_analyzer()
         self._number_of_word = {word: number for number, word in enumerate(words)}
-        self._by_topic = _members(owners, len(topics))
+        # Where each topic's examples begin, and where the last ones end.
+        self._bounds = np.searchsorted(owners, np.arange(len(topics) + 1))
         doublings = np.log2(len(owners) / len(topics) / _LIKENESS_FROM)
         self._likeness_weight = _LIKENESS_WEIGHT * max(0.0, float(doublings))
         self._ours = np.array([topic.partition("/")[0] != OUT_OF_SCOPE for topic in topics])
@@ -149,22 +150,22 @@ class TopicModel:
         margins = weights @ self._word_weights[numbers] + self._word_weights[-1]
         by_words = _log_probabilities(_WORD_SHARPNESS * margins)
         votes = (1 - _WORD_SHARE) * by_vector + _WORD_SHARE * by_words
-        nearest, near = self._likeness(vector)
+        cosines = self._examples @ vector
+        nearest = np.maximum.reduceat(cosines, self._bounds[:-1])
 
         likelihood = np.exp(_log_probabilities(votes + self._likeness_weight * nearest))
         if self._ours.all():
             ours = _familiarity(votes, nearest, int(likelihood.argmax()))
         else:
-            ours = self._probability_of_our_field(votes, nearest, near)
+            ours = self._probability_of_our_field(votes, nearest, cosines)
         confidence = np.empty(len(self.topics))
         for part, probability in ((self._ours, ours), (~self._ours, 1 - ours)):
             if part.any():
                 best = max(float(likelihood[part].max()), _LEAST)
                 confidence[part] = probability * likelihood[part] / best
-        return [
-            TopicScore(self.topics[number], float(confidence[number]))
-            for number in np.argsort(-confidence)
-        ]
+        order = np.argsort(-confidence)
+        names = [self.topics[number] for number in order]
+        return list(map(TopicScore, names, confidence[order].tolist()))
 
     def _seen_words(self, text: str) -> tuple[list[int], Floats]:
         """Return the known words of a text and how much each counts: as the view of training does.
@@ -182,22 +183,29 @@ class TopicModel:
         ]
         return numbers, weights / max(float(np.linalg.norm(weights)), _LEAST)
 
-    def _likeness(self, vector: Floats) -> tuple[Floats, Floats]:
-        """Return for each topic the cosine of its nearest example, and the mean of the nearest."""
-        cosines = np.append(self._examples @ vector, np.float32(-1))
-        best = np.partition(cosines[self._by_topic], -_NEAREST, axis=1)[:, -_NEAREST:]
-        return best.max(axis=1), best.mean(axis=1)
-
-    def _probability_of_our_field(self, votes: Floats, nearest: Floats, near: Floats) -> float:
+    def _probability_of_our_field(self, votes: Floats, nearest: Floats, cosines: Floats) -> float:
         if not self._ours.any():
             return 0.0
         shares = np.exp(_log_probabilities(votes))
         inside, outside = shares[self._ours].sum(), shares[~self._ours].sum()
         evidence = np.log(inside + _LEAST) - np.log(outside + _LEAST)
-        for cosines in (nearest, near):
-            difference = cosines[self._ours].max() - cosines[~self._ours].max()
-            evidence += _FIELD_LIKENESS_WEIGHT * difference
+        difference = nearest[self._ours].max() - nearest[~self._ours].max()
+        difference += self._most_alike(self._ours, nearest, cosines)
+        difference -= self._most_alike(~self._ours, nearest, cosines)
+        evidence += _FIELD_LIKENESS_WEIGHT * difference
         return float(1 / (1 + np.exp(-_FIELD_SHARPNESS * (evidence - _FIELD_DOUBT))))
+
+    def _most_alike(self, part: npt.NDArray[np.bool_], nearest: Floats, cosines: Floats) -> float:
+        """Return the highest mean cosine that the nearest examples of one of these topics have."""
+        highest = -1.0
+        topics = np.flatnonzero(part)
+        for topic in topics[np.argsort(-nearest[topics])]:
+            if nearest[topic] <= highest:  # and so are those of all that follow
+                break
+            of_topic = np.sort(cosines[self._bounds[topic] : self._bounds[topic + 1]])[-_NEAREST:]
+            missing = _NEAREST - len(of_topic)  # count as nothing like the message
+            highest = max(highest, (float(of_topic.sum()) - missing) / _NEAREST)
+        return highest
 
     def save(self, path: Path) -> None:
         """Write the model to a file that holds numbers and names only (no code)."""
@@ -225,20 +233,6 @@ class TopicModel:
                 stored["examples"].astype(np.float32),
                 stored["owners"],
             )
-
-
-def _members(owners: npt.NDArray[np.int32], topics: int) -> npt.NDArray[np.int32]:
-    """Return for each topic the indices of its examples, filled up with the index after the last.
-
-    The shape is (topics, the most examples of a topic), so that one operation serves all topics.
-    """
-    counts = np.bincount(owners, minlength=topics)
-    members = np.full((topics, max(int(counts.max()), _NEAREST)), len(owners), dtype=np.int32)
-    start = 0
-    for number, count in enumerate(counts):
-        members[number, :count] = np.arange(start, start + count)
-        start += count
-    return members
 
 
 def _in_words(topic: str) -> str:
