@@ -59,6 +59,11 @@ class ConversationAgent(Agent):
         self.tracker_store.domain = self.domain
         self._set_fingerprint(fingerprint)
 
+    def read_ahead(self, text: str) -> None:
+        """Begin to understand a message that will be handled in a moment, while its turn comes."""
+        if self.processor is not None:
+            self.processor.read_ahead(text)
+
     def is_stuck(self, seconds: float) -> bool:
         """Whether one message has been looked at for longer than so many seconds."""
         return self.processor is not None and self.processor.understanding_seconds > seconds

@@ -35,6 +35,14 @@ def test_the_shipped_content_has_no_problem() -> None:
     assert [str(problem) for problem in check_project(PROJECT)] == []
 
 
+def test_the_content_is_read_again_only_when_a_file_changed(project: Path) -> None:
+    first = load_catalogue(project)
+    assert load_catalogue(project) is first
+    path = project / "data" / "sources.yml"
+    path.write_text(path.read_text("utf-8") + "\n", "utf-8")
+    assert load_catalogue(project) is not first
+
+
 def test_the_answers_are_easy_to_read() -> None:
     assert median_grade(PROJECT) <= 6.5
 

@@ -1,17 +1,24 @@
-"""The model's parts run in their order, with what they need, and in a thread of their own."""
+"""The model's parts run in their order, with what they need, ahead, and in a thread of their own."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rasa.core.channels.channel import UserMessage
 from rasa.engine.graph import GraphComponent, GraphSchema, SchemaNode
+from rasa.shared.core.domain import Domain
+from rasa.shared.nlu.training_data.message import Message
 
-from assistant.graph_runner import OrderedGraphRunner
+from assistant.graph_runner import OrderedGraphRunner, StoredDomain
 from assistant.health import is_live
+from assistant.understanding.sentence_encoder import SentenceEncoder
+from tests.conftest import PROJECT
 
 CALLS: list[str] = []
 
@@ -25,6 +32,9 @@ class Joined(GraphComponent):
     @classmethod
     def create(cls, config: dict[str, Any], *_: Any, **__: Any) -> Joined:
         return cls(config["name"])
+
+    def prepare(self, **given: str) -> None:
+        CALLS.append(f"{self._name} prepared for {given}")
 
     def join(self, **given: str) -> str:
         CALLS.append(self._name)
@@ -82,24 +92,107 @@ def test_a_missing_input_is_named(runner: OrderedGraphRunner) -> None:
     assert CALLS == []
 
 
+def test_what_is_there_runs_ahead_and_only_once(runner: OrderedGraphRunner) -> None:
+    schema = runner._graph_schema
+    schema.nodes["last"] = node("last", one="left", two="__tracker__")
+    done = runner.run_ahead({"__message__": "hi"}, ["last"])
+    assert done == {"__message__": "hi", "first": "first(hi)", "left": "left(first(hi))"}
+    assert CALLS == ["first", "left", "last prepared for {'one': 'left(first(hi))'}"]
+    CALLS.clear()
+    assert runner.run({**done, "two": "x", "right": "r"}, ["left"]) == {"left": "left(first(hi))"}
+    assert CALLS == []
+
+
+def test_the_domain_is_read_as_rasa_reads_it(tmp_path: Path) -> None:
+    stored = tmp_path / "domain"
+    stored.mkdir()
+    Domain.load(str(PROJECT / "domain.yml")).persist(stored / "domain.yml")
+
+    class Folder:
+        @contextmanager
+        def read_from(self, _: Any) -> Iterator[Path]:
+            yield stored
+
+    provider = StoredDomain.load({}, Folder(), None, None)  # type: ignore[arg-type]
+    found = provider.provide_inference()
+    assert len(found.intents) > 20
+    assert found.as_dict() == Domain.from_path(stored).as_dict()
+    assert found.action_names_or_texts == Domain.from_path(stored).action_names_or_texts
+
+
+def test_a_model_is_loaded_with_our_reader_of_the_domain(agent: Any) -> None:
+    assert agent.domain.as_dict() == agent.processor.model_metadata.domain.as_dict()
+    provider = agent.processor.graph_runner._nodes["domain_provider"]._component
+    assert type(provider) is StoredDomain
+
+
+def test_a_message_begun_ahead_is_understood_the_same_and_begun_once(
+    agent: Any, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processor = agent.processor
+    asked: list[str] = []
+    encode = SentenceEncoder.encode
+
+    def noted(encoder: SentenceEncoder, texts: list[str]) -> Any:
+        asked.extend(texts)
+        return encode(encoder, texts)
+
+    monkeypatch.setattr(SentenceEncoder, "encode", noted)
+
+    def parse(text: str) -> dict[str, Any]:
+        found: dict[str, Any] = loop.run_until_complete(processor.parse_message(UserMessage(text)))
+        return found
+
+    for text in ["do I need an MRI", "Does it hurt? And what does it cost?", "???"]:
+        expected = parse(text)
+        asked.clear()
+        processor.read_ahead(text)
+        processor.read_ahead(text)
+        assert parse(text) == expected
+        assert len(asked) == len(set(asked)), "a text was encoded twice"
+    assert not processor._ahead
+
+
+def test_what_fails_ahead_is_told_to_whoever_waits(
+    agent: Any, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise ValueError("broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(agent.processor.graph_runner, "run_ahead", fail)
+        agent.processor.read_ahead("do i need an mri")
+        parsed = loop.run_until_complete(
+            agent.processor.parse_message(UserMessage("do i need an mri"))
+        )
+    assert parsed["intent"]["full_retrieval_intent_name"] == "symptoms/imaging"
+
+
+def test_what_is_begun_and_never_handled_is_forgotten(agent: Any) -> None:
+    for number in range(200):
+        agent.read_ahead(f"hello {number}")
+    assert len(agent.processor._ahead) <= 64
+    agent.processor._ahead.clear()
+
+
 def test_a_message_is_understood_beside_the_event_loop(
     agent: Any, loop: asyncio.AbstractEventLoop
 ) -> None:
     assert isinstance(agent.processor.graph_runner, OrderedGraphRunner)
     threads = []
-    understand = agent.processor._parse_message_with_graph
+    understand = agent.processor._understand
 
     def noted(*arguments: Any) -> Any:
         threads.append(threading.current_thread().name)
         return understand(*arguments)
 
-    agent.processor._parse_message_with_graph = noted
+    agent.processor._understand = noted
     try:
         parsed = loop.run_until_complete(
             agent.processor.parse_message(UserMessage("do i need an mri"))
         )
     finally:
-        del agent.processor._parse_message_with_graph
+        del agent.processor._understand
     assert parsed["intent"]["full_retrieval_intent_name"] == "symptoms/imaging"
     assert threads == ["understanding_0"]
 
@@ -109,12 +202,12 @@ def test_a_message_that_is_never_understood_is_told_by_the_health_page(
 ) -> None:
     hangs, released = threading.Event(), threading.Event()
 
-    def hang(*_: Any) -> dict[str, Any]:
+    def hang(*_: Any) -> Message:
         hangs.set()
         assert released.wait(60)
-        return {"text": "", "intent": {"name": None}, "entities": []}
+        return Message({})
 
-    monkeypatch.setattr(agent.processor, "_parse_message_with_graph", hang)
+    monkeypatch.setattr(agent.processor, "_understand", hang)
     monkeypatch.setattr("assistant.health._STUCK_SECONDS", 0.0)
     assert is_live(agent)
 

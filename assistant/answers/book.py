@@ -80,7 +80,9 @@ class AnswerBook:
         if answer is None:
             logger.error("There is no answer named %s.", name)
             return None
-        facts = {**self._facts(), **(values or {}), **private}
+        facts = {**(values or {}), **private}
+        if self.places(name) - facts.keys():
+            facts = {**self._facts(), **facts}
         variation = _fitting(answer, facts)
         if variation is None:
             logger.error("No wording of %s fits the office's facts.", name)

@@ -12,6 +12,7 @@ import json
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -171,8 +172,11 @@ class WebChat(InputChannel):
         async def take_message(request: Request) -> HTTPResponse:
             self._admit(request)
             body = _body(request)
+            session = self._signed_session(request)
+            if session:
+                _read_ahead(request, body)
             advice = _advice(body)
-            answer = self._answer(request, body, on_new_message)
+            answer = self._answer(request, session, body, on_new_message)
             try:
                 messages = await (asyncio.wait_for(answer, _ADVICE_SECONDS) if advice else answer)
             except Exception as error:
@@ -216,17 +220,24 @@ class WebChat(InputChannel):
     async def _answer(
         self,
         request: Request,
+        signed: Session | None,
         body: dict[str, Any],
         on_new_message: Callable[[UserMessage], Awaitable[Any]],
     ) -> list[Message]:
         """Return what answers a message body.
+
+        Args:
+            request: the request.
+            signed: the session that its token names, if it is one of ours.
+            body: its body.
+            on_new_message: Rasa's handler.
 
         Raises:
             ChatError: 400, 401, 413, 429 or 503.
         """
         if turns().are_full:
             raise _busy()
-        session = await self._session(request)
+        session = await self._open_session(signed)
         agent = _ready_agent(request)
         message_id = _message_id(body)
 
@@ -288,19 +299,30 @@ class WebChat(InputChannel):
         Raises:
             ChatError: 401.
         """
+        return await self._open_session(self._signed_session(request))
+
+    def _signed_session(self, request: Request) -> Session | None:
+        """Return the session that a request's token names; None if it is not one of ours."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            return None
         try:
-            if scheme.lower() != "bearer" or not token:
-                raise InvalidSession("There is no bearer token.")
-            session = self._signer.verify(token.strip())
-            if await self._is_over(session):
-                raise InvalidSession("The session was ended.")
+            return self._signer.verify(token.strip())
         except InvalidSession:
+            return None
+
+    async def _open_session(self, session: Session | None) -> Session:
+        """Return a session that was not ended.
+
+        Raises:
+            ChatError: 401.
+        """
+        if session is None or await self._is_over(session):
             raise ChatError(
                 401,
                 "invalid_session",
                 "The session is missing, unknown or over. Start a new one with POST /webchat/session.",
-            ) from None
+            )
         return session
 
     async def _is_over(self, session: Session) -> bool:
@@ -407,6 +429,18 @@ def _body(request: Request) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+def _read_ahead(request: Request, body: dict[str, Any]) -> None:
+    """Begin to understand a text while its session and its conversation are looked up."""
+    agent = getattr(request.app.ctx, "agent", None)
+    text = body.get("text")
+    if agent is None or not isinstance(text, str) or turns().are_full:
+        return
+    with suppress(UnreadableTextError):
+        words = clean(text)
+        if 0 < len(words) <= LONGEST_MESSAGE:
+            agent.read_ahead(words)
 
 
 def _words_of(body: dict[str, Any]) -> str:

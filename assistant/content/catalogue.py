@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +93,16 @@ class Catalogue:
 
 
 def load_catalogue(project: Path) -> Catalogue:
-    """Read all content of a project folder.
+    """Return all content of a project folder; read again only when a file changed.
 
     Raises:
         ContentError: a file is missing or is not YAML of the right form.
     """
+    return _load(project, _stamp(project))
+
+
+@lru_cache(maxsize=2)
+def _load(project: Path, _unchanged: tuple[tuple[int, int, int], ...]) -> Catalogue:
     answers: dict[str, Answer] = {}
     for path in content_files(project):
         document = _read(path)
@@ -115,6 +121,13 @@ def content_files(project: Path) -> list[Path]:
     return [*topics, project / "data" / "safety" / "answers.yml", project / "domain.yml"]
 
 
+def _stamp(project: Path) -> tuple[tuple[int, int, int], ...]:
+    """Return what changes when a file of the content does."""
+    files = [*content_files(project), project / "data" / "sources.yml"]
+    states = (path.stat() for path in files if path.exists())
+    return tuple((state.st_mtime_ns, state.st_size, state.st_ino) for state in states)
+
+
 class LiveCatalogue:
     """A catalogue that follows its files, so that an edited answer is served without a restart.
 
@@ -127,7 +140,7 @@ class LiveCatalogue:
         self._project = project
         self._check_every = check_every
         self._lock = threading.Lock()
-        self._stamp = self._look()
+        self._stamp = _stamp(project)
         self._catalogue = load_catalogue(project)
         self._checked = time.monotonic()
 
@@ -139,7 +152,7 @@ class LiveCatalogue:
                 return self._catalogue
             self._checked = now
             try:
-                stamp = self._look()
+                stamp = _stamp(self._project)
             except OSError as error:  # no descriptor is left, or the folder is away for a moment
                 _log_error(ContentError(str(error)))
                 return self._catalogue
@@ -150,10 +163,6 @@ class LiveCatalogue:
                 except ContentError as error:
                     _log_error(error)
             return self._catalogue
-
-    def _look(self) -> tuple[int, ...]:
-        files = [*content_files(self._project), self._project / "data" / "sources.yml"]
-        return tuple(path.stat().st_mtime_ns for path in files if path.exists())
 
 
 def _log_error(error: ContentError) -> None:

@@ -7,7 +7,8 @@ import os
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from functools import lru_cache
+from contextvars import copy_context
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -425,7 +426,9 @@ async def in_thread(call: Callable[..., Result], *arguments: Any) -> Result:
     Raises:
         StorageError: it failed for good.
     """
-    work = asyncio.ensure_future(asyncio.to_thread(_tried_again, call, *arguments))
+    # As asyncio.to_thread, without a task around it.
+    run = partial(copy_context().run, _tried_again, call, *arguments)
+    work = asyncio.get_running_loop().run_in_executor(None, run)
     work.add_done_callback(_forget)
     await asyncio.wait({work}, timeout=_PATIENCE)
     if not work.done():

@@ -20,7 +20,7 @@ from assistant.content.catalogue import load_catalogue
 from assistant.settings import project_folder
 from assistant.understanding.follow_ups import FollowUps, answered_topics, read_table
 from assistant.understanding.results import RANKING_LENGTH, area_of, set_result, set_several
-from assistant.understanding.sentence_encoder import EncoderFileError, shared_encoder
+from assistant.understanding.sentence_encoder import EncoderFileError, Vectors, shared_encoder
 from assistant.understanding.spelling import CORRECTED, CORRECTED_QUESTIONS, SpellingCorrection
 from assistant.understanding.topic_model import TopicModel, TopicScore
 from assistant.understanding.vector_cache import VectorCache
@@ -29,6 +29,7 @@ _MODEL_FILE = "topics.npz"
 _VECTOR_CACHE = ".rasa/sentence_vectors.npz"
 _MOST_QUESTIONS = 3  # answered in one turn; more would be a wall of text on a phone
 _MOST_PARTS = 20  # that are looked at
+_VECTORS = "sentence_vectors"  # message property: by text, of the whole and of each part
 
 
 @DefaultV1Recipe.register(DefaultV1Recipe.ComponentType.INTENT_CLASSIFIER, is_trainable=True)
@@ -128,27 +129,35 @@ class TopicClassifier(GraphComponent, IntentClassifier):
             model.save(folder / _MODEL_FILE)
         return self._resource
 
+    def prepare(self, messages: list[Message]) -> None:
+        """Compute what does not depend on the conversation: the sentence vectors of each message."""
+        for message in messages:
+            if self._model is not None and message.get(CORRECTED):
+                texts = [message.get(CORRECTED), *_parts_of(message)]
+                message.set(_VECTORS, dict(zip(texts, self._encoder.encode(texts), strict=True)))
+
     def process(
         self, messages: list[Message], tracker: DialogueStateTracker | None = None
     ) -> list[Message]:
         """Classify each message, given the conversation before it."""
+        self.prepare([message for message in messages if message.get(_VECTORS) is None])
         for message in messages:
             if self._model is not None and message.get(CORRECTED):
                 self._classify(self._model, message, answered_topics(tracker))
         return messages
 
     def _classify(self, model: TopicModel, message: Message, answered: list[str]) -> None:
-        text = message.get(CORRECTED)
-        set_result(message, self._score(model, text, answered), self._areas)
-        parts: list[str] = message.get(CORRECTED_QUESTIONS) or []
-        if len(parts) > 1:
-            questions = self._distinct(model, parts, answered)
-            if len(questions) > 1:
-                set_several(message, questions)
+        text, vectors = message.get(CORRECTED), message.get(_VECTORS)
+        set_result(message, self._score(model, text, vectors[text], answered), self._areas)
+        questions = self._distinct(model, _parts_of(message), vectors, answered)
+        if len(questions) > 1:
+            set_several(message, questions)
 
-    def _score(self, model: TopicModel, text: str, answered: list[str]) -> list[TopicScore]:
+    def _score(
+        self, model: TopicModel, text: str, vector: Vectors, answered: list[str]
+    ) -> list[TopicScore]:
         """Return the likeliest topics for a text after the topics answered so far."""
-        scores = model.score(text, self._encoder.encode([text])[0])
+        scores = model.score(text, vector)
         if not answered or self._follow_ups.stands_alone(text, scores):
             return self._follow_ups.first_message(scores)[:RANKING_LENGTH]
         behind = f"{self._follow_ups.question_of(answered[0])} {text}"
@@ -156,18 +165,25 @@ class TopicClassifier(GraphComponent, IntentClassifier):
         return self._follow_ups.in_context(text, scores, scores_behind, answered)[:RANKING_LENGTH]
 
     def _distinct(
-        self, model: TopicModel, parts: list[str], answered: list[str]
+        self, model: TopicModel, parts: list[str], vectors: dict[str, Vectors], answered: list[str]
     ) -> list[tuple[str, TopicScore]]:
         """Return the parts that are sure questions, one per topic, in their order.
 
         A part may follow the one before it ("do you do massage? does insurance cover it").
         """
         found: dict[str, tuple[str, TopicScore]] = {}
-        # Each part takes a hundredth of a second; "no! no! ..." would have two hundred of them.
-        for part in list(dict.fromkeys(parts))[:_MOST_PARTS]:
-            best = self._score(model, part, [*reversed(found), *answered])[0]
+        for part in parts:
+            before = [*reversed(found), *answered]
+            best = self._score(model, part, vectors[part], before)[0]
             if best.confidence < float(self._config["part_threshold"]):
                 continue
             if area_of(best.topic) not in self._config["never_a_part"]:
                 found.setdefault(best.topic, (part, best))
         return list(found.values())[:_MOST_QUESTIONS]
+
+
+def _parts_of(message: Message) -> list[str]:
+    """Return the single questions of a message, each once; none if it is one itself."""
+    parts: list[str] = message.get(CORRECTED_QUESTIONS) or []
+    # Each part takes a hundredth of a second; "no! no! ..." would have two hundred of them.
+    return list(dict.fromkeys(parts))[:_MOST_PARTS] if len(parts) > 1 else []
