@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +12,14 @@ from typing import Any
 
 import pytest
 from rasa.core.channels.channel import UserMessage
+from rasa.core.policies.rule_policy import RulePolicy
 from rasa.engine.graph import GraphComponent, GraphSchema, SchemaNode
 from rasa.shared.core.domain import Domain
 from rasa.shared.nlu.training_data.message import Message
 
 from assistant.graph_runner import OrderedGraphRunner, StoredDomain
 from assistant.health import is_live
+from assistant.rules import IntentRules
 from assistant.understanding.sentence_encoder import SentenceEncoder
 from tests.conftest import PROJECT
 
@@ -124,6 +127,38 @@ def test_a_model_is_loaded_with_our_reader_of_the_domain(agent: Any) -> None:
     assert agent.domain.as_dict() == agent.processor.model_metadata.domain.as_dict()
     provider = agent.processor.graph_runner._nodes["domain_provider"]._component
     assert type(provider) is StoredDomain
+
+
+def test_rules_decide_as_rasas_own(visitor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+
+    def both(policy: IntentRules, tracker: Any, domain: Domain) -> Any:
+        found = RulePolicy._predict(policy, tracker, domain)
+        rasas = copy.copy(policy)
+        rasas.__class__ = RulePolicy  # type: ignore[assignment]
+        expected = rasas._predict(tracker, domain)
+        for name in ("probabilities", "events", "hide_rule_turn", "is_no_user_prediction"):
+            assert getattr(found[0], name) == getattr(expected[0], name)
+        compared.append(max(found[0].probabilities))
+        return found
+
+    monkeypatch.setattr(IntentRules, "_predict", both)
+    talk = [
+        *(
+            "hello",
+            "what is sciatica",
+            "and how long does it last",
+            "blorp the flanges",
+            "/restart",
+        ),
+        *("I want to book an appointment", "Ann Example", "does it hurt?", "no", "maybe"),
+        *("i can't pee and my groin is numb", "that's not what i have", "818 555 0100", "cancel"),
+        *("does it hurt? and what does it cost?", "say that again", "start over", "thanks", "bye"),
+    ]
+    for text in talk:
+        visitor.say(text)
+    assert len(compared) > 2 * len(talk)
+    assert sum(compared) > len(talk)
 
 
 def test_a_message_begun_ahead_is_understood_the_same_and_begun_once(

@@ -35,7 +35,8 @@ _ANSWER = "[answer: {}]"
 _A_KEPT_ANSWER = re.compile(r"\[answer: \w+\]")
 
 _REQUESTED = "requested_slot"
-_KEPT_OF_PARSING = ("intent", "intent_ranking", "response_selector", "message_id", "metadata")
+_NAMES_AND_FIGURES = ("intent", "intent_ranking", "response_selector")  # of ours, nobody's words
+_KEPT_OF_PARSING = (*_NAMES_AND_FIGURES, "message_id", "metadata")
 
 
 def kept_events(events: Iterable[Event], first: int = 0) -> list[Event]:
@@ -107,7 +108,10 @@ def _message_kept(event: UserUttered) -> UserUttered:
     kept = copy.copy(event)
     kept.text = redact(event.text) if event.text else event.text
     kept.entities = redact_all(event.entities)
-    kept.parse_data = redact_all(event.parse_data)
+    kept.parse_data = {  # type: ignore[assignment]
+        key: value if key in _NAMES_AND_FIGURES else redact_all(value)
+        for key, value in event.parse_data.items()
+    }
     return kept
 
 
