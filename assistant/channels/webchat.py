@@ -25,6 +25,7 @@ from sanic.exceptions import ServiceUnavailable
 from sanic.request import Request
 from sanic.response import HTTPResponse, raw, redirect
 
+from assistant.agent import ConversationAgent
 from assistant.channels.conversation import Message, as_messages, converse
 from assistant.channels.message_text import LONGEST_MESSAGE, UnreadableTextError, clean
 from assistant.channels.page_files import page_file
@@ -435,7 +436,8 @@ def _read_ahead(request: Request, body: dict[str, Any]) -> None:
     """Begin to understand a text while its session and its conversation are looked up."""
     agent = getattr(request.app.ctx, "agent", None)
     text = body.get("text")
-    if agent is None or not isinstance(text, str) or turns().are_full:
+    # With `rasa run` the agent is Rasa's own, which begins nothing before its turn.
+    if not isinstance(agent, ConversationAgent) or not isinstance(text, str) or turns().are_full:
         return
     with suppress(UnreadableTextError):
         words = clean(text)
