@@ -50,14 +50,14 @@ class ActionFailedError(Exception):
 
 
 class TurnProcessor(MessageProcessor):
-    """Rasa's processor, changed for us.
+    """Rasa's processor, with these changes:
 
     * When an action fails, Rasa goes on as if it had done nothing, so that a form may be over whose
       request was never confirmed. Here the turn ends and is not stored; the visitor may try again.
     * A message that comes again under its id is not handled again: its answer is sent once more. The
       caller holds the conversation's lock, so this holds across processes.
     * Its steps that concern end-to-end training and anonymization, which are not used here, are left
-      out. So is the search for intents that the domain lacks: training refuses them.
+      out. So is comparing the domain with an empty one in each turn, for a warning.
     * The model's parts are run by `OrderedGraphRunner`.
     * A message is understood in a thread of its own. Half of that time the sentence encoder computes
       without Python's lock, and other visitors' turns go on meanwhile. What needs only the message's
