@@ -173,11 +173,8 @@ class WebChat(InputChannel):
         async def take_message(request: Request) -> HTTPResponse:
             self._admit(request)
             body = _body(request)
-            session = self._signed_session(request)
-            if session:
-                _read_ahead(request, body)
             advice = _advice(body)
-            answer = self._answer(request, session, body, on_new_message)
+            answer = self._answer(request, body, on_new_message)
             try:
                 messages = await (asyncio.wait_for(answer, _ADVICE_SECONDS) if advice else answer)
             except Exception as error:
@@ -221,23 +218,19 @@ class WebChat(InputChannel):
     async def _answer(
         self,
         request: Request,
-        signed: Session | None,
         body: dict[str, Any],
         on_new_message: Callable[[UserMessage], Awaitable[Any]],
     ) -> list[Message]:
         """Return what answers a message body.
-
-        Args:
-            request: the request.
-            signed: the session that its token names, if it is one of ours.
-            body: its body.
-            on_new_message: Rasa's handler.
 
         Raises:
             ChatError: 400, 401, 413, 429 or 503.
         """
         if turns().are_full:
             raise _busy()
+        signed = self._signed_session(request)
+        if signed:
+            _read_ahead(request, body)
         session = await self._open_session(signed)
         agent = _ready_agent(request)
         message_id = _message_id(body)
