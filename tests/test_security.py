@@ -575,3 +575,17 @@ def test_who_has_many_addresses_of_one_network_is_one_caller() -> None:
     assert network_of("2001:db8:1:2::1") != network_of("2001:db8:1:3::1")
     assert network_of("203.0.113.7") == "203.0.113.7"
     assert network_of("unknown") == "unknown"
+
+
+async def test_what_fails_ahead_of_a_message_costs_no_advice(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("cannot start a thread")
+
+    headers = await token(http)
+    monkeypatch.setattr("assistant.channels.webchat._read_ahead", fail)
+    text = "i can't pee and my groin is numb"
+    answered = await http.post("/webchat/messages", headers=headers, json={"text": text})
+    assert answered.status_code == 200
+    assert answered.json()["messages"][0]["metadata"]["urgency"] == "emergency"

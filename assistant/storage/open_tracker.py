@@ -16,7 +16,7 @@ class OpenTracker(DialogueStateTracker):
     """A conversation that knows how many of its first events are in the store.
 
     Rasa's policies each replay all events for each prediction, and each action gets a copy that is
-    made by replaying them. Here what was replayed is continued with the new events, and a copy is one.
+    made by replaying them. Here a replay goes on with the new events, and a copy replays nothing.
     """
 
     stored: int = 0
