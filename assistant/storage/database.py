@@ -23,6 +23,7 @@ Result = TypeVar("Result")
 
 _PAUSES = (0.05, 0.2)  # seconds before the second and the third try
 _PATIENCE = 8.0  # seconds that a visitor waits for one call, all its tries together
+_KEPT_CONNECTIONS = 8  # to SQLite, for as many threads at once; to open one takes a millisecond
 
 metadata = sa.MetaData()
 """All tables, made by `assistant/storage/migrations`.
@@ -469,7 +470,7 @@ def _sqlite_engine(address: Any) -> Engine:
     engine = sa.create_engine(
         address,
         poolclass=QueuePool,
-        pool_size=2,
+        pool_size=_KEPT_CONNECTIONS,
         connect_args={"check_same_thread": False, "timeout": 5},
     )
 

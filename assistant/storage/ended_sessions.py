@@ -9,6 +9,9 @@ from sqlalchemy.engine import Engine
 
 from assistant.storage.database import connected, ended_sessions, transaction
 
+_ID = sa.bindparam("conversation_id")
+_FIND = sa.select(ended_sessions.c.conversation_id).where(ended_sessions.c.conversation_id == _ID)
+
 
 class EndedSessions:
     """Remembers ended sessions until their tokens would expire anyway.
@@ -42,9 +45,5 @@ class EndedSessions:
     def __contains__(self, conversation_id: str) -> bool:
         """Whether the session was ended."""
         with connected(self._engine) as connection:
-            found = connection.execute(
-                sa.select(ended_sessions.c.conversation_id).where(
-                    ended_sessions.c.conversation_id == conversation_id
-                )
-            ).first()
+            found = connection.execute(_FIND, {_ID.key: conversation_id}).first()
         return found is not None

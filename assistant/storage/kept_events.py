@@ -35,8 +35,9 @@ _ANSWER = "[answer: {}]"
 _A_KEPT_ANSWER = re.compile(r"\[answer: \w+\]")
 
 _REQUESTED = "requested_slot"
-_NAMES_AND_FIGURES = ("intent", "intent_ranking", "response_selector")  # of ours, nobody's words
-_KEPT_OF_PARSING = (*_NAMES_AND_FIGURES, "message_id", "metadata")
+_SELECTOR = "response_selector"
+_NAMES_AND_FIGURES = ("intent", "intent_ranking", _SELECTOR)  # of ours, nobody's words
+_KEPT_OF_ANSWER = ("message_id", "metadata")
 
 
 def kept_events(events: Iterable[Event], first: int = 0) -> list[Event]:
@@ -97,7 +98,8 @@ def _answer_kept(event: UserUttered, asked: str, offered: set[str]) -> UserUtter
     kept.text = _ANSWER.format(asked.removeprefix("contact_"))
     kept.entities = []
     kept.parse_data = {
-        **{key: event.parse_data[key] for key in _KEPT_OF_PARSING if key in event.parse_data},  # type: ignore[literal-required]
+        **_figures(event),
+        **{key: event.parse_data[key] for key in _KEPT_OF_ANSWER if key in event.parse_data},  # type: ignore[literal-required]
         "text": kept.text,
         "entities": [],
     }
@@ -109,10 +111,26 @@ def _message_kept(event: UserUttered) -> UserUttered:
     kept.text = redact(event.text) if event.text else event.text
     kept.entities = redact_all(event.entities)
     kept.parse_data = {  # type: ignore[assignment]
-        key: value if key in _NAMES_AND_FIGURES else redact_all(value)
-        for key, value in event.parse_data.items()
+        **_figures(event),
+        **{
+            key: redact_all(value)
+            for key, value in event.parse_data.items()
+            if key not in _NAMES_AND_FIGURES
+        },
     }
     return kept
+
+
+def _figures(event: UserUttered) -> dict[str, Any]:
+    """Return what a message was understood as: of the selector the rankings, a third of its size."""
+    figures = {key: event.parse_data[key] for key in _NAMES_AND_FIGURES if key in event.parse_data}  # type: ignore[literal-required]
+    if _SELECTOR in figures:
+        figures[_SELECTOR] = {
+            area: {"ranking": entry.get("ranking", [])}
+            for area, entry in figures[_SELECTOR].items()
+            if isinstance(entry, dict)
+        }
+    return figures
 
 
 def _utterance_kept(event: BotUttered) -> BotUttered:
