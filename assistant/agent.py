@@ -77,7 +77,7 @@ def load_agent(
     model: Path,
     endpoints: AvailableEndpoints,
     tracker_store: TrackerStore | None = None,
-) -> Agent:
+) -> ConversationAgent:
     """Load a model with the stores, actions and answers of the endpoints.
 
     Args:

@@ -129,9 +129,9 @@ def check(
         problems += repeated_rows(project_folder(), path)
     if buttons and not problems:
         _quiet()
-        from assistant.evaluation import unreached_buttons
+        from assistant.evaluation import agent_on_trial, unreached_buttons
 
-        problems += unreached_buttons(project_folder(), _trained())
+        problems += unreached_buttons(agent_on_trial(project_folder(), _trained()))
     for problem in problems:
         typer.echo(str(problem))
     typer.echo(f"{len(problems)} problems")

@@ -15,7 +15,7 @@ from typing import Any
 
 from rasa.core.tracker_store import InMemoryTrackerStore
 
-from assistant.agent import load_agent, read_endpoints
+from assistant.agent import ConversationAgent, load_agent, read_endpoints
 from assistant.channels.conversation import converse
 from assistant.channels.message_text import clean
 from assistant.content.check import Problem
@@ -147,8 +147,8 @@ def evaluate(
 async def _outcomes(
     project: Path, model: Path, rows: list[Row], report: Callable[[int, int], None]
 ) -> list[Outcome]:
-    store = InMemoryTrackerStore(None)
-    agent = load_agent(model, read_endpoints(project), tracker_store=store)
+    agent = agent_on_trial(project, model)
+    store = agent.tracker_store
     topic_of_button = {
         answer.question: answer.name
         for answer in agent.nlg.catalogue().answers.values()
@@ -194,15 +194,22 @@ def _outcome(
     )
 
 
-def unreached_buttons(project: Path, model: Path) -> list[Problem]:
-    """Return a problem for each topic whose own question is understood as another topic.
+def agent_on_trial(project: Path, model: Path) -> ConversationAgent:
+    """Return an agent that stores nothing.
 
     Args:
         project: the project folder.
         model: the model that understands.
+
+    Raises:
+        ModelError: it cannot be loaded.
     """
     store = InMemoryTrackerStore(None)
-    agent = load_agent(model, read_endpoints(project), tracker_store=store)
+    return load_agent(model, read_endpoints(project), tracker_store=store)
+
+
+def unreached_buttons(agent: ConversationAgent) -> list[Problem]:
+    """Return a problem for each topic whose own question is understood as another topic."""
     answers = [a for a in agent.nlg.catalogue().answers.values() if a.title and a.question]
     loop = asyncio.new_event_loop()
     problems = []

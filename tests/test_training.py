@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+import rasa.shared.utils.io
 from rasa.nlu.constants import SPACY_DOCS
 from rasa.nlu.utils.spacy_utils import SpacyModel
 from rasa.shared.core.domain import Domain
-from rasa.shared.importers import utils
 from rasa.shared.importers.importer import TrainingDataImporter
 from rasa.shared.nlu.constants import TEXT
 from rasa.shared.nlu.training_data.message import Message
 from rasa.shared.nlu.training_data.training_data import TrainingData
 
+from assistant import training_files
 from assistant.understanding.language import build
 from assistant.understanding.spacy_documents import SpacyDocuments
 from tests.conftest import PROJECT
@@ -27,14 +29,24 @@ FILES = {
 }
 
 
+def write_project(folder: Path) -> None:
+    (folder / "data").mkdir()
+    for name, content in FILES.items():
+        (folder / name).write_text(content, encoding="utf-8")
+
+
+def importer_of(folder: Path, configuration: Path) -> TrainingDataImporter:
+    return TrainingDataImporter.load_from_config(
+        str(configuration), str(folder / "domain.yml"), [str(folder / "data")]
+    )
+
+
 def test_the_files_are_read_once_in_a_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "data").mkdir()
-    for name, content in FILES.items():
-        (tmp_path / name).write_text(content, encoding="utf-8")
+    write_project(tmp_path)
     reads: list[str] = []
-    read_examples, load_domain = utils.training_data_from_paths, Domain.load
+    read_examples, load_domain = training_files.load_data, Domain.load
 
     def noted_examples(*arguments: Any) -> TrainingData:
         reads.append("examples")
@@ -44,11 +56,9 @@ def test_the_files_are_read_once_in_a_training(
         reads.append("domain")
         return load_domain(*arguments)
 
-    monkeypatch.setattr(utils, "training_data_from_paths", noted_examples)
+    monkeypatch.setattr(training_files, "load_data", noted_examples)
     monkeypatch.setattr(Domain, "load", noted_domain)
-    importer = TrainingDataImporter.load_from_config(
-        str(PROJECT / "config.yml"), str(tmp_path / "domain.yml"), [str(tmp_path / "data")]
-    )
+    importer = importer_of(tmp_path, PROJECT / "config.yml")
     # As `rasa.model_training.train` and the parts of the training do.
     stories = importer.get_stories()
     examples = [importer.get_nlu_data(), importer.get_nlu_data(language="en")]
@@ -59,6 +69,39 @@ def test_the_files_are_read_once_in_a_training(
     ] * 2
     assert "utter_greet" in domain.action_names_or_texts
     assert sorted(reads) == ["domain", "examples"]
+
+
+def test_examples_are_those_that_rasa_reads_and_are_digested_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_project(tmp_path)
+    (tmp_path / "data" / "more.yml").write_text(
+        'version: "3.1"\nnlu: [{intent: faq/price, metadata: {by: anna}, examples: "- cost \\n'
+        '- hi\\n"}, {intent: greet, examples: "- hello\\n- good day\\n"}]\n',
+        encoding="utf-8",
+    )
+    (tmp_path / "rasa.yml").write_text("recipe: default.v1\n", encoding="utf-8")
+    as_rasa = importer_of(tmp_path, tmp_path / "rasa.yml").get_nlu_data()
+    digested: Counter[str] = Counter()
+    digest = rasa.shared.utils.io.deep_container_fingerprint
+
+    def noted(value: Any, *encoding: str) -> str:
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            digested[str(sorted(value[0].items()))] += 1
+        return str(digest(value, *encoding))
+
+    monkeypatch.setattr(rasa.shared.utils.io, "deep_container_fingerprint", noted)
+    read = importer_of(tmp_path, PROJECT / "config.yml").get_nlu_data()
+    fingerprint = read.fingerprint()
+    texts = sorted(example.get(TEXT) for example in read.intent_examples)
+    assert texts == ["cost", "good day", "hello", "hi", "hi"]
+    # Each as often as it stands in a file: "hello" stands in two.
+    assert sorted(n for key, n in digested.items() if f"'{TEXT}'" in key) == [1, 1, 1, 1, 2]
+    # Changing a copy changes nothing else, and its digest is made anew.
+    changed = read.merge().training_examples
+    changed[0].set("corrected", "something")
+    assert read.fingerprint() == fingerprint == as_rasa.fingerprint()
+    assert TrainingData(changed).fingerprint() != fingerprint
 
 
 def test_spacy_reads_messages_and_not_the_examples() -> None:

@@ -12,14 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rasa.core.tracker_store import InMemoryTrackerStore
-
-from assistant.agent import ModelError, load_agent, read_endpoints
+from assistant.agent import ConversationAgent, ModelError
 from assistant.content.check import OVERDUE, check_project
 from assistant.content.examples import read_examples
-from assistant.evaluation import unreached_buttons
+from assistant.evaluation import agent_on_trial, unreached_buttons
 from assistant.logs import configure_logs, gather_loggers
-from assistant.safety.detector import SAFETY_AREA, SafetyRulesError
+from assistant.safety.detector import SAFETY_AREA, SafetyRulesError, load_detector
 from assistant.self_test import SelfTestError, golden_questions, self_test
 from assistant.settings import project_folder
 from assistant.training import TrainingError, train
@@ -47,18 +45,18 @@ def publish(project: Path, served: Path | None) -> Path:
         raise FailedError(str(error)) from error
     _say(step="Asking the golden questions")
     try:
-        agent = _agent(project, model)
+        agent = agent_on_trial(project, model)
         asyncio.run(self_test(agent, golden_questions(project)))
     except (ModelError, SelfTestError, SafetyRulesError) as error:
         raise FailedError(str(error)) from error
     _say(step="Trying the warning signs")
     _fail_if(missed_warnings(project, agent, served))
     _say(step="Trying every button")
-    _fail_if([problem.message for problem in unreached_buttons(project, model)])
+    _fail_if([problem.message for problem in unreached_buttons(agent)])
     return model
 
 
-def missed_warnings(project: Path, agent: Any, served: Path | None) -> list[str]:
+def missed_warnings(project: Path, agent: ConversationAgent, served: Path | None) -> list[str]:
     """Return a reason for each written example of a warning sign that gets no advice any more.
 
     Those that the served model does not know either are no reason: nothing became worse.
@@ -68,11 +66,14 @@ def missed_warnings(project: Path, agent: Any, served: Path | None) -> list[str]
         agent: has the new model.
         served: the model that is served now; None if it is not known.
     """
+    rules = load_detector(project)
+    # What the rules find gets its advice whatever the model thinks of it.
     texts = [
         text
         for topic, examples in read_examples(project).items()
         if area_of(topic) == SAFETY_AREA
         for text in examples
+        if rules.scan(text) is None
     ]
     missed = asyncio.run(_without_advice(agent, texts))
     if not missed:
@@ -82,7 +83,7 @@ def missed_warnings(project: Path, agent: Any, served: Path | None) -> list[str]
             "The model that is served now is not in the folder models any more, so it cannot be "
             "compared with. Restart the assistant and publish again."
         ]
-    known = asyncio.run(_without_advice(_agent(project, served), missed))
+    known = asyncio.run(_without_advice(agent_on_trial(project, served), missed))
     missed = [text for text in missed if text not in known]
     return [
         f"'{text[:80]}' tells of a warning sign and would no longer get its advice. Look for new "
@@ -103,17 +104,13 @@ class FailedError(Exception):
         self.reasons = reasons
 
 
-async def _without_advice(agent: Any, texts: list[str]) -> list[str]:
+async def _without_advice(agent: ConversationAgent, texts: list[str]) -> list[str]:
     found = []
     for text in texts:
         parsed = await agent.parse_message(text)
         if parsed["intent"]["name"] != SAFETY_AREA:
             found.append(text)
     return found
-
-
-def _agent(project: Path, model: Path) -> Any:
-    return load_agent(model, read_endpoints(project), tracker_store=InMemoryTrackerStore(None))
 
 
 def _fail_if(reasons: list[str]) -> None:

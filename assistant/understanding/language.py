@@ -54,7 +54,8 @@ class QuestionSplitter:
     """Marks the single questions of a message as `doc.spans["questions"]`.
 
     "is it safe and how much does it cost" holds two. A sentence is cut where a joining word is
-    followed by a word that opens a question; statements are kept as they are.
+    followed by a word that opens a question; statements are kept as they are. "I have a pacemaker,
+    can I still come?" holds one: with "still", a question goes on from the statement before it.
     """
 
     def __call__(self, doc: Doc) -> Doc:
@@ -62,6 +63,8 @@ class QuestionSplitter:
         spans: list[Span] = []
         for sentence in doc.sents:
             start = sentence.start
+            if spans and _goes_on(doc, spans[-1].start, start):
+                start = spans.pop().start
             for position in range(sentence.start + 1, sentence.end):
                 if _cut_before(doc, start, position, sentence.end):
                     spans.append(doc[start:position])
@@ -84,9 +87,19 @@ def _cut_before(doc: Doc, start: int, position: int, end: int) -> bool:
         return True
     if doc[position].lower_ not in _OPENERS or end - position < 2:
         return False
+    if _goes_on(doc, start, position):
+        return False
     if previous.lower_ in _JOINERS:
         return position - 1 > start
     return previous.text == "," and position - 1 > start
+
+
+def _goes_on(doc: Doc, start: int, position: int) -> bool:
+    """Whether the question at `position`, as "can I still ...", is about the statement at `start`."""
+    asks_still = doc[position].lower_ in _OPENERS and "still" in (
+        token.lower_ for token in doc[position + 1 : position + 3]
+    )
+    return asks_still and doc[start].lower_ not in _OPENERS and doc[position - 1].text != "?"
 
 
 def _trimmed(span: Span) -> Span:

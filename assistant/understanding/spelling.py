@@ -125,6 +125,8 @@ class Speller:
         best, odds = typed, -math.inf
         if is_right:
             odds = _RIGHT_AS_IT_IS + self._fits(before, typed, after)
+            if odds >= -_ONE_ERROR:  # which is the most that another word can have
+                return typed
         for word, errors in self._meant(typed, is_right):
             cost = _ONE_ERROR if errors == 1 else _TWO_ERRORS
             cost += _OTHER_FIRST_LETTER if word[0] != typed[0] else 0.0
