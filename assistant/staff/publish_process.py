@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +38,7 @@ def publish(project: Path, served: Path | None) -> Path:
     Raises:
         FailedError: it must not be served.
     """
-    _say(step="Checking the content")
-    _fail_if([str(problem) for problem in check_project(project) if OVERDUE not in problem.message])
-    _say(step="Training")
-    try:
-        model = train(project, lambda line: _say(step=line.strip()))
-    except TrainingError as error:
-        raise FailedError(str(error)) from error
+    model = _checked_and_trained(project)
     _say(step="Asking the golden questions")
     try:
         agent = agent_on_trial(project, model)
@@ -54,6 +50,30 @@ def publish(project: Path, served: Path | None) -> Path:
     _say(step="Trying every button")
     _fail_if([problem.message for problem in unreached_buttons(agent)])
     return model
+
+
+def _checked_and_trained(project: Path) -> Path:
+    """Train, and check the content meanwhile: training leaves a processor idle.
+
+    Raises:
+        FailedError: the content has problems, or cannot be trained on.
+    """
+    _say(step="Checking the content and training")
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as checking:
+        problems = checking.submit(_problems, project)
+        try:
+            model = train(project, lambda line: _say(step=line.strip()))
+        except Exception as error:
+            _fail_if(problems.result())  # which say better what is wrong
+            if isinstance(error, TrainingError):
+                raise FailedError(str(error)) from error
+            raise
+        _fail_if(problems.result())
+    return model
+
+
+def _problems(project: Path) -> list[str]:
+    return [str(problem) for problem in check_project(project) if OVERDUE not in problem.message]
 
 
 def missed_warnings(project: Path, agent: ConversationAgent, served: Path | None) -> list[str]:

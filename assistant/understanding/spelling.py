@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import islice, pairwise
 from typing import Any
@@ -73,11 +73,20 @@ class Speller:
         self._pairs = pairs
         self._english = {word: _ENGLISH * share for word, share in word_shares().items()}
         self._total = sum(sightings.values()) + _ENGLISH
+        self._most_after: dict[str, int] = {}  # how often its commonest follower follows a word
+        self._most_before: dict[str, float] = {}  # the largest share of a word among followers
+        for pair, together in pairs.items():
+            one, _, other = pair.partition(" ")
+            self._most_after[one] = max(self._most_after.get(one, 0), together)
+            share = self._follows(one, other)
+            self._most_before[other] = max(self._most_before.get(other, 0.0), share)
         self._right = common_words() | self._english.keys() | sightings.keys()
-        ours = [word for word in sightings if len(word) >= _SHORTEST]
-        self._ours = sorted(ours)
+        self._ours = frozenset(word for word in sightings if len(word) >= _SHORTEST)
         guesses = islice(self._english, _ENGLISH_GUESSES)
-        self._all = sorted({*ours, *(word for word in guesses if len(word) > _SHORTEST)})
+        self._all = self._ours.union(word for word in guesses if len(word) > _SHORTEST)
+        commonest = {*self._ours, next(iter(self._english))}
+        self._largest_share = max(map(self._share, commonest))
+        self._letters = "".join(sorted(set().union(*self._all)))
         # Caches of this speller alone: one for the methods would keep it when a new model comes.
         self._corrected = lru_cache(maxsize=8192)(self._likeliest)
         self._meant = lru_cache(maxsize=8192)(self._candidates)
@@ -125,7 +134,7 @@ class Speller:
         best, odds = typed, -math.inf
         if is_right:
             odds = _RIGHT_AS_IT_IS + self._fits(before, typed, after)
-            if odds >= -_ONE_ERROR:  # which is the most that another word can have
+            if odds >= self._best_fit(before, after) - _ONE_ERROR:  # no other word has more
                 return typed
         for word, errors in self._meant(typed, is_right):
             cost = _ONE_ERROR if errors == 1 else _TWO_ERRORS
@@ -142,30 +151,54 @@ class Speller:
         field, and a rarer word of general English is no better guess.
         """
         squeezed = re.sub(r"(.)\1{2,}", r"\1\1", typed)
-        errors = 2 if len(squeezed) >= _TWO_ERRORS_FROM and not is_right else 1
+        if is_right or len(squeezed) < _TWO_ERRORS_FROM:
+            words = self._ours if is_right else self._all
+            near = sorted(words.intersection(self._with_one_error(squeezed)))
+            return tuple((word, 1) for word in near[:_MOST_CANDIDATES] if word != typed)
         hits = process.extract(
             squeezed,
-            self._of_length(len(squeezed), errors, is_right),
+            self._of_length(len(squeezed)),
             scorer=OSA.distance,
-            score_cutoff=errors,
+            score_cutoff=2,
             limit=_MOST_CANDIDATES,
         )
         return tuple((str(hit[0]), max(1, int(hit[1]))) for hit in hits if hit[0] != typed)
 
-    def _words_of_length(self, length: int, errors: int, is_right: bool) -> list[str]:
-        """Return the words that so many errors can make of a word of a length: a third of all."""
-        words = self._ours if is_right else self._all
-        return [word for word in words if abs(len(word) - length) <= errors]
+    def _with_one_error(self, word: str) -> Iterator[str]:
+        """Yield all that a letter left out, added, wrong or swapped can make of a word, and itself."""
+        for place in range(len(word) + 1):
+            before, after = word[:place], word[place:]
+            yield before + after[1:]
+            yield before + after[1:2] + after[:1] + after[2:]
+            for letter in self._letters:
+                yield before + letter + after
+                yield before + letter + after[1:]
+
+    def _words_of_length(self, length: int) -> list[str]:
+        """Return the words that two errors can make of a word of a length."""
+        return sorted(word for word in self._all if abs(len(word) - length) <= 2)
 
     def _fits(self, before: str, word: str, after: str) -> float:
         """Return the log likelihood of a word between its neighbours."""
         return math.log(self._follows(before, word)) + math.log(self._follows(word, after))
 
+    def _best_fit(self, before: str, after: str) -> float:
+        """Return what no word between these neighbours can exceed."""
+        most = self._most_after.get(before, 0) + _NEIGHBOUR_DOUBT * self._largest_share
+        follows = most / (self._sightings.get(before, 0) + _NEIGHBOUR_DOUBT)
+        return math.log(follows) + math.log(
+            max(self._most_before.get(after, 0.0), self._share(after))
+        )
+
     def _follows(self, one: str, other: str) -> float:
-        alone = self._sightings.get(other, 0) + self._english.get(other, 0.0) + _UNSEEN
         together = self._pairs.get(f"{one} {other}", 0)
-        share = together + _NEIGHBOUR_DOUBT * alone / self._total
+        share = together + _NEIGHBOUR_DOUBT * self._share(other)
         return share / (self._sightings.get(one, 0) + _NEIGHBOUR_DOUBT)
+
+    def _share(self, word: str) -> float:
+        """Return how common a word is, wherever it stands."""
+        alone = self._sightings.get(word, 0) + self._english.get(word, 0.0) + _UNSEEN
+        return alone / self._total
 
 
 def _plain(text: str) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -119,12 +120,15 @@ class TopicModel:
         owners = np.array([index[topic] for topic, _ in named], dtype=np.int32)
 
         view = _word_view()
-        seen = view.fit_transform(texts)
         by_words = LinearSVC(C=1.0, tol=1e-2, class_weight="balanced", random_state=0)
-        by_words.fit(seen, owners)
+        # Both compute without Python's lock, so each has a core of its own.
+        with ThreadPoolExecutor(1) as beside:
+            fitted = beside.submit(by_words.fit, view.fit_transform(texts), owners)
+            vector_weights = _logistic_regression(vectors, owners, strength)
+            fitted.result()
         return cls(
             topics,
-            _logistic_regression(vectors, owners, strength),
+            vector_weights,
             _stacked(by_words.coef_, by_words.intercept_),
             list(view.get_feature_names_out()),
             view.idf_.astype(np.float32),
