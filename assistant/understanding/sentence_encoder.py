@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from importlib.util import find_spec
 from itertools import groupby
@@ -19,6 +21,8 @@ Vectors = npt.NDArray[np.float32]
 
 _LONGEST = 128  # tokens; a visitor's message has at most some 250, and the question comes early
 _BATCH = 32  # sentences
+_MANY_BATCHES = 30  # more than a message has parts: that is training, which may use all cores
+_MOST_CORES = 4
 
 
 class EncoderFileError(ValueError):
@@ -62,24 +66,42 @@ class SentenceEncoder:
         """
         vectors = np.zeros((len(texts), self.dimensions), dtype=np.float32)
         encodings = self._tokenizer.encode_batch(texts)
-        order = sorted(range(len(texts)), key=lambda index: len(encodings[index].ids))
-        for _, same in groupby(order, key=lambda index: len(encodings[index].ids)):
-            indices = list(same)
-            for start in range(0, len(indices), _BATCH):
-                batch = indices[start : start + _BATCH]
-                ids = np.asarray([encodings[index].ids for index in batch], dtype=np.int64)
-                for index, tokens in zip(batch, self._tokens(ids), strict=True):
-                    vectors[index] = _pooled(encodings[index].tokens, tokens)
+        batches = _of_one_length([len(encoding.ids) for encoding in encodings])
+
+        def encoded(batch: list[int]) -> list[Vectors]:
+            tokens = self._tokens([encodings[index].ids for index in batch])
+            return [
+                _pooled(encodings[i].tokens, found) for i, found in zip(batch, tokens, strict=True)
+            ]
+
+        if len(batches) < _MANY_BATCHES:
+            found = list(map(encoded, batches))
+        else:
+            with ThreadPoolExecutor(min(_MOST_CORES, os.cpu_count() or 1)) as cores:
+                found = list(cores.map(encoded, batches))
+        for batch, of_batch in zip(batches, found, strict=True):
+            vectors[batch] = of_batch
         return vectors
 
-    def _tokens(self, ids: npt.NDArray[np.int64]) -> Vectors:
+    def _tokens(self, ids: list[list[int]]) -> Vectors:
         """Return the vector of each word piece, shape (texts, pieces, dimensions)."""
+        pieces = np.asarray(ids, dtype=np.int64)
         inputs = {
-            "input_ids": ids,
-            "attention_mask": np.ones_like(ids),
-            "token_type_ids": np.zeros_like(ids),
+            "input_ids": pieces,
+            "attention_mask": np.ones_like(pieces),
+            "token_type_ids": np.zeros_like(pieces),
         }
         return np.asarray(self._session.run(None, inputs)[0])
+
+
+def _of_one_length(lengths: list[int]) -> list[list[int]]:
+    """Return the places of texts in batches; those of a batch have the same length."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    batches = []
+    for _, same in groupby(order, key=lengths.__getitem__):
+        places = list(same)
+        batches += [places[start : start + _BATCH] for start in range(0, len(places), _BATCH)]
+    return batches
 
 
 def _pooled(pieces: list[str], tokens: Vectors) -> Vectors:
