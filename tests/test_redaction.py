@@ -76,3 +76,30 @@ def test_nothing_is_read_from_disk_when_a_text_is_redacted() -> None:
     """A file that cannot be opened would leave the library's lock held for good."""
     to_load = phonenumbers.PhoneMetadata._region_available.values()
     assert set(to_load) == {None}
+
+
+def test_of_the_selector_the_ranking_of_topics_is_kept() -> None:
+    from rasa.shared.core.events import UserUttered
+    from rasa.shared.nlu.training_data.message import Message
+
+    from assistant.storage.kept_events import kept_events
+    from assistant.understanding.results import ranked_topics, set_result
+    from assistant.understanding.topic_model import TopicScore
+
+    message = Message({"text": "bread"})
+    scores = [
+        TopicScore("diet/gluten", 0.9),
+        TopicScore("greet", 0.2),
+        TopicScore("office/price", 0.1),
+    ]
+    set_result(message, scores, ["bot", "diet", "office"])
+    parse_data = message.as_dict(only_output_properties=True)
+    said = UserUttered("bread", parse_data["intent"], [], parse_data)
+    (kept,) = kept_events([said])
+    assert isinstance(kept, UserUttered)
+    assert ranked_topics(dict(kept.parse_data)) == scores
+    assert kept.parse_data["intent"] == parse_data["intent"]
+    stored = kept.parse_data["response_selector"]  # type: ignore[typeddict-item]
+    assert list(stored) == ["diet", "office"]
+    assert all(list(entry) == ["ranking"] for entry in stored.values())
+    assert "all_retrieval_intents" in said.parse_data["response_selector"]  # type: ignore[typeddict-item]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +18,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from assistant.content.catalogue import load_catalogue
+from assistant.content.check import OVERDUE, Problem
+from assistant.staff import publish_process
 from tests.browser import ChatPage, chromium
 from tests.conftest import Chat, Server, start_server, stop_server
 from tests.staff import (
@@ -303,3 +308,56 @@ def test_a_publish_that_fails_changes_nothing_and_says_why(
     assert {path.name for path in (project / "models").iterdir()} == models
     assert len(edited.rows("SELECT * FROM published_models")) <= 1
     assert edited.open().topics("hello") == ["greet"]
+
+
+@pytest.mark.parametrize("training_fails", [False, True])
+def test_what_the_check_finds_meanwhile_is_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, training_fails: bool
+) -> None:
+    def trained(*_: Any) -> Path:
+        if training_fails:
+            raise KeyError("whatever bad content leads to")
+        return tmp_path / "model"
+
+    found = [Problem("data/faq/diet.yml", 7, "a dose"), Problem("data/faq/diet.yml", 9, OVERDUE)]
+    monkeypatch.setattr(publish_process, "train", trained)
+    monkeypatch.setattr(publish_process, "check_project", lambda project: found)
+    with pytest.raises(publish_process.FailedError) as failure:
+        publish_process.publish(tmp_path, None)
+    assert failure.value.reasons == (str(found[0]),)
+
+
+def test_a_check_that_breaks_off_is_no_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish_process, "train", lambda *_: tmp_path / "model")
+    monkeypatch.setattr(publish_process, "check_project", lambda project: os._exit(1))
+    with pytest.raises(publish_process.FailedError, match="broke off"):
+        publish_process.publish(tmp_path, None)
+
+
+def test_a_publishing_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
+    code = (
+        "import time; from pathlib import Path; from assistant.staff import publish_process as p; "
+        "p.train = lambda *_: (p._say(step='asleep'), time.sleep(600)); p.check_project = lambda project: []; "
+        f"p.publish(Path({str(tmp_path)!r}), None)"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+    assert process.stdout is not None
+    assert any(b"asleep" in line for line in process.stdout)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 30
+    while is_there(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)  # between looks; the deadline decides
+    assert not is_there(process.pid)
+
+
+def is_there(group: int) -> bool:
+    """Whether a group of processes has one."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

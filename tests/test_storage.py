@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -13,6 +17,7 @@ from alembic.migration import MigrationContext
 from assistant.settings import SettingError
 from assistant.storage.database import (
     StorageError,
+    connected,
     ended_sessions,
     engine_for,
     metadata,
@@ -83,3 +88,19 @@ def test_every_package_is_listed_for_installing() -> None:
     assert PROJECT / "assistant" / "storage" / "migrations" / "versions" in folders
     for folder in folders:
         assert f'"{".".join(folder.relative_to(PROJECT).parts)}"' in listed
+
+
+def test_as_many_connections_as_threads_are_opened_once(tmp_path: Path) -> None:
+    engine = engine_for(f"sqlite:///{tmp_path / 'assistant.db'}")
+    opened: list[Any] = []
+    sa.event.listen(engine, "connect", lambda connection, record: opened.append(connection))
+    threads, all_have_one = 6, threading.Barrier(6)  # asyncio's, on two cores
+
+    def read(_: int) -> None:
+        with connected(engine):
+            all_have_one.wait(timeout=30)
+
+    for _ in range(3):
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(read, range(threads)))
+    assert len(opened) <= threads

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from assistant.training import TrainingError, train
 from assistant.understanding.results import area_of
 
 _MOST_REASONS = 8
+_FORK = get_context("fork")
 
 
 def publish(project: Path, served: Path | None) -> Path:
@@ -59,21 +60,33 @@ def _checked_and_trained(project: Path) -> Path:
         FailedError: the content has problems, or cannot be trained on.
     """
     _say(step="Checking the content and training")
-    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as checking:
-        problems = checking.submit(_problems, project)
-        try:
-            model = train(project, lambda line: _say(step=line.strip()))
-        except Exception as error:
-            _fail_if(problems.result())  # which say better what is wrong
-            if isinstance(error, TrainingError):
-                raise FailedError(str(error)) from error
-            raise
-        _fail_if(problems.result())
+    # Not a pool: its process would wait for more work for ever if this one is killed.
+    receiver, sender = _FORK.Pipe(duplex=False)
+    _FORK.Process(target=_check, args=(project, receiver, sender)).start()
+    sender.close()
+    try:
+        model = train(project, lambda line: _say(step=line.strip()))
+    except Exception as error:
+        _fail_if(_received(receiver))  # which say better what is wrong
+        if isinstance(error, TrainingError):
+            raise FailedError(str(error)) from error
+        raise
+    _fail_if(_received(receiver))
     return model
 
 
-def _problems(project: Path) -> list[str]:
-    return [str(problem) for problem in check_project(project) if OVERDUE not in problem.message]
+def _check(project: Path, receiver: Connection, sender: Connection) -> None:
+    receiver.close()  # the other process's; else this one would not notice that the other is gone
+    problems = check_project(project)
+    sender.send([str(problem) for problem in problems if OVERDUE not in problem.message])
+
+
+def _received(receiver: Connection) -> list[str]:
+    try:
+        problems: list[str] = receiver.recv()
+    except EOFError:
+        return ["The check of the content broke off. `assistant check` says what is wrong."]
+    return problems
 
 
 def missed_warnings(project: Path, agent: ConversationAgent, served: Path | None) -> list[str]:
