@@ -17,9 +17,10 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from assistant.content.catalogue import load_catalogue
 from assistant.content.examples import read_examples
+from assistant.understanding.encoder_file import EncoderFileError
 from assistant.understanding.follow_ups import FollowUps, read_table
 from assistant.understanding.results import ranked_topics, set_result
-from assistant.understanding.sentence_encoder import EncoderFileError, SentenceEncoder
+from assistant.understanding.sentence_encoder import SentenceEncoder
 from assistant.understanding.spelling import Speller
 from assistant.understanding.topic_model import TopicModel, TopicScore
 from assistant.understanding.vector_cache import VectorCache

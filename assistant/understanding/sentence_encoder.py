@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from importlib.util import find_spec
 from itertools import groupby
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 from tokenizers import BertWordPieceTokenizer
 
+from assistant.understanding.encoder_file import encoder_content
+from assistant.understanding.small_weights import with_small_weights
 from assistant.understanding.vocabulary import VOCABULARY_FILE
 
 Vectors = npt.NDArray[np.float32]
@@ -23,10 +22,6 @@ _LONGEST = 128  # tokens; a visitor's message has at most some 250, and the ques
 _BATCH = 32  # sentences
 _MANY_BATCHES = 30  # more than a message has parts: that is training, which may use all cores
 _MOST_CORES = 4
-
-
-class EncoderFileError(ValueError):
-    """The encoder's file is missing or is not the one that the configuration names."""
 
 
 class SentenceEncoder:
@@ -42,7 +37,7 @@ class SentenceEncoder:
     """
 
     def __init__(self, model: str, sha256: str, threads: int = 1) -> None:
-        content = _verified(model, sha256)
+        content = with_small_weights(encoder_content(model, sha256))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -118,34 +113,3 @@ def _pooled(pieces: list[str], tokens: Vectors) -> Vectors:
 def shared_encoder(model: str, sha256: str, threads: int = 1) -> SentenceEncoder:
     """Return the one encoder of this process; loading it twice would cost its memory twice."""
     return SentenceEncoder(model, sha256, threads)
-
-
-def _verified(model: str, sha256: str) -> bytes:
-    path = _located(model)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise EncoderFileError(
-            f"The sentence encoder {path} cannot be read ({error.strerror}). Name an ONNX file "
-            f"under SentenceVectors in config.yml, or install the locked dependencies again."
-        ) from error
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != sha256.lower():
-        raise EncoderFileError(
-            f"The sentence encoder {path} has the SHA-256 {digest}, but config.yml expects "
-            f"{sha256}. If you changed the file on purpose, write the new value there."
-        )
-    return content
-
-
-def _located(model: str) -> Path:
-    package, colon, name = model.partition(":")
-    if not colon:
-        return Path(model)
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:
-        raise EncoderFileError(
-            f"The package {package}, which config.yml names as the home of the sentence encoder, "
-            f"is not installed. Install the locked dependencies again (make run does it)."
-        )
-    return Path(spec.origin).parent / name

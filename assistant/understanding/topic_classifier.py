@@ -18,9 +18,10 @@ from rasa.shared.nlu.training_data.training_data import TrainingData
 
 from assistant.content.catalogue import load_catalogue
 from assistant.settings import project_folder
+from assistant.understanding.encoder_file import EncoderFileError
 from assistant.understanding.follow_ups import FollowUps, answered_topics, read_table
 from assistant.understanding.results import RANKING_LENGTH, area_of, set_result, set_several
-from assistant.understanding.sentence_encoder import EncoderFileError, Vectors, shared_encoder
+from assistant.understanding.sentence_encoder import Vectors, shared_encoder
 from assistant.understanding.spelling import CORRECTED, CORRECTED_QUESTIONS, SpellingCorrection
 from assistant.understanding.topic_model import TopicModel, TopicScore
 from assistant.understanding.vector_cache import VectorCache

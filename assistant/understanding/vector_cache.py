@@ -15,6 +15,8 @@ import numpy as np
 from assistant.understanding.sentence_encoder import Vectors
 from assistant.understanding.vocabulary import VOCABULARY_FILE
 
+_CODE = ("sentence_encoder.py", "small_weights.py")  # what the vectors depend on
+
 logger = logging.getLogger(__name__)
 
 
@@ -28,8 +30,8 @@ class VectorCache:
 
     def __init__(self, path: Path, encoder_sha256: str) -> None:
         self._path = path
-        code = Path(__file__).with_name("sentence_encoder.py").read_bytes()
-        parts = (encoder_sha256.lower().encode(), code, VOCABULARY_FILE.read_bytes())
+        code = [Path(__file__).with_name(name).read_bytes() for name in _CODE]
+        parts = (encoder_sha256.lower().encode(), *code, VOCABULARY_FILE.read_bytes())
         self._made_by = hashlib.sha256(b"\0".join(parts)).hexdigest()
 
     def encode(self, texts: list[str], encode: Callable[[list[str]], Vectors]) -> Vectors:
