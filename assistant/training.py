@@ -14,6 +14,7 @@ from ruamel.yaml.error import YAMLError
 
 import assistant
 from assistant.model_seal import forget_seal, is_sealed, seal
+from assistant.understanding.code_version import code_version
 
 _MODEL_NAME = "assistant-{digest}.tar.gz"
 _KEPT_MODELS = 3  # the present one and two to go back to
@@ -101,9 +102,7 @@ class _ProgressHandler(logging.Handler):
 def _digest(project: Path) -> str:
     """Digest what a model depends on. The words of answers are not part of it: they are read live."""
     digest = hashlib.sha256(assistant.__version__.encode())
-    for path in sorted(Path(assistant.__file__).parent.glob("understanding/*")):
-        if path.is_file():
-            digest.update(path.read_bytes())
+    digest.update(code_version().encode())
     digest.update((project / "config.yml").read_bytes())
     for path in [project / "domain.yml", *sorted((project / "data").rglob("*.yml"))]:
         digest.update(path.relative_to(project).as_posix().encode())

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import rasa.shared.utils.io
+from rasa.engine.training.fingerprinting import calculate_fingerprint_key
 from rasa.nlu.constants import SPACY_DOCS
 from rasa.nlu.utils.spacy_utils import SpacyModel
 from rasa.shared.core.domain import Domain
@@ -17,8 +18,11 @@ from rasa.shared.nlu.training_data.message import Message
 from rasa.shared.nlu.training_data.training_data import TrainingData
 
 from assistant import training_files
+from assistant.understanding import code_version
 from assistant.understanding.language import build
 from assistant.understanding.spacy_documents import SpacyDocuments
+from assistant.understanding.spelling import SpellingCorrection
+from assistant.understanding.topic_classifier import TopicClassifier
 from tests.conftest import PROJECT
 
 FILES = {
@@ -112,3 +116,14 @@ def test_spacy_reads_messages_and_not_the_examples() -> None:
     component.process([message], model)
     assert example.get(SPACY_DOCS[TEXT]) is None
     assert [token.text for token in message.get(SPACY_DOCS[TEXT])] == ["a", "message"]
+
+
+@pytest.mark.parametrize("component", [SpellingCorrection, TopicClassifier])
+def test_what_an_older_version_learned_is_learned_anew(
+    component: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def learned_by(version: str) -> str:
+        monkeypatch.setattr(code_version, "code_version", lambda: version)
+        return str(calculate_fingerprint_key(component, {}, {}))
+
+    assert learned_by("old") == learned_by("old") != learned_by("new")

@@ -28,6 +28,7 @@ from rasa.shared.nlu.constants import TEXT
 from rasa.shared.nlu.training_data.message import Message
 from rasa.shared.nlu.training_data.training_data import TrainingData
 
+from assistant.understanding.code_version import TrainedByThisCode
 from assistant.understanding.language import QUESTIONS
 from assistant.understanding.spacy_documents import SpacyDocuments
 from assistant.understanding.vocabulary import common_words, word_shares
@@ -206,7 +207,7 @@ def _plain(text: str) -> str:
 
 
 @DefaultV1Recipe.register(DefaultV1Recipe.ComponentType.MESSAGE_FEATURIZER, is_trainable=True)
-class SpellingCorrection(GraphComponent):
+class SpellingCorrection(TrainedByThisCode, GraphComponent):
     """Rasa component: learns the words of the examples and corrects each message towards them."""
 
     def __init__(self, model_storage: ModelStorage, resource: Resource, speller: Speller) -> None:

@@ -18,6 +18,7 @@ from rasa.shared.nlu.training_data.training_data import TrainingData
 
 from assistant.content.catalogue import load_catalogue
 from assistant.settings import project_folder
+from assistant.understanding.code_version import TrainedByThisCode
 from assistant.understanding.encoder_file import EncoderFileError
 from assistant.understanding.follow_ups import FollowUps, answered_topics, read_table
 from assistant.understanding.results import RANKING_LENGTH, area_of, set_result, set_several
@@ -34,7 +35,7 @@ _VECTORS = "sentence_vectors"  # message property: by text, of the whole and of 
 
 
 @DefaultV1Recipe.register(DefaultV1Recipe.ComponentType.INTENT_CLASSIFIER, is_trainable=True)
-class TopicClassifier(GraphComponent, IntentClassifier):
+class TopicClassifier(TrainedByThisCode, GraphComponent, IntentClassifier):
     """Classifies the full topic, so that the confidence is that of the answer.
 
     Fills `intent`, `intent_ranking` and `response_selector` as Rasa's own components do, and for a

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import tempfile
@@ -12,10 +11,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from assistant.understanding.code_version import code_version
 from assistant.understanding.sentence_encoder import Vectors
-from assistant.understanding.vocabulary import VOCABULARY_FILE
-
-_CODE = ("sentence_encoder.py", "small_weights.py")  # what the vectors depend on
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +27,7 @@ class VectorCache:
 
     def __init__(self, path: Path, encoder_sha256: str) -> None:
         self._path = path
-        code = [Path(__file__).with_name(name).read_bytes() for name in _CODE]
-        parts = (encoder_sha256.lower().encode(), *code, VOCABULARY_FILE.read_bytes())
-        self._made_by = hashlib.sha256(b"\0".join(parts)).hexdigest()
+        self._made_by = f"{encoder_sha256.lower()} {code_version()}"
 
     def encode(self, texts: list[str], encode: Callable[[list[str]], Vectors]) -> Vectors:
         """Return the texts' vectors, and keep just these for the next time.
