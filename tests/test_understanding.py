@@ -266,7 +266,10 @@ def follow_ups() -> FollowUps:
     [
         ("follow_up/how_often", ["stretches/which"], "stretches/how_often"),
         ("follow_up/how_often", ["treatment/session"], "treatment/how_many_sessions"),
+        ("follow_up/how_often", ["selfcare/painkillers"], "bot/dose_request"),
         ("follow_up/cost", [], "office/price"),
+        ("follow_up/which", [], None),
+        ("follow_up/which", ["stretches/how_often"], "stretches/which"),
         ("follow_up/why", ["symptoms/numbness_tingling"], "symptoms/causes"),
         ("follow_up/more", [], None),
         ("follow_up/nothing_such", ["diet/gluten"], None),
