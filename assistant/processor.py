@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import get_ident
 from typing import Any, TypeVar
 
 from cachetools import LRUCache
@@ -29,6 +30,7 @@ from assistant.storage.daily_counts import process_counter
 from assistant.storage.database import StorageError
 
 _MOST_AHEAD = 64  # messages that were begun and are not handled yet
+_AT_ONCE = 2  # messages; a third won nothing, since Python's own part is done one at a time
 
 Result = TypeVar("Result")
 
@@ -59,18 +61,17 @@ class TurnProcessor(MessageProcessor):
     * Its steps that concern end-to-end training and anonymization, which are not used here, are left
       out. So is comparing the domain with an empty one in each turn, for a warning.
     * The model's parts are run by `OrderedGraphRunner`.
-    * A message is understood in a thread of its own. Half of that time the sentence encoder computes
-      without Python's lock, and other visitors' turns go on meanwhile. What needs only the message's
-      words can begin before its conversation is found (`read_ahead`).
+    * Messages are understood in threads of their own. Half of that time the sentence encoder computes
+      without Python's lock, and other visitors' messages and turns go on meanwhile. What needs only
+      the message's words can begin before its conversation is found (`read_ahead`).
     """
 
     graph_runner: OrderedGraphRunner
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        # One thread: the model's parts were not made for two messages at once.
-        self._understanding = ThreadPoolExecutor(1, thread_name_prefix="understanding")
-        self._understanding_since: float | None = None
+        self._understanding = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="understanding")
+        self._understanding_since: dict[int, float] = {}  # by thread
         self._ahead: LRUCache[str, Future[dict[str, Any]]] = LRUCache(_MOST_AHEAD)
 
     def read_ahead(self, text: str) -> None:
@@ -106,9 +107,9 @@ class TurnProcessor(MessageProcessor):
 
     @property
     def understanding_seconds(self) -> float:
-        """How long the message at hand has been looked at; 0 if there is none."""
-        since = self._understanding_since
-        return 0.0 if since is None else time.monotonic() - since
+        """How long the oldest message at hand has been looked at; 0 if there is none."""
+        now = time.monotonic()
+        return now - min(list(self._understanding_since.values()), default=now)
 
     def _begin(self, text: str) -> dict[str, Any]:
         inputs = {PLACEHOLDER_MESSAGE: [UserMessage(text)]}
@@ -122,11 +123,12 @@ class TurnProcessor(MessageProcessor):
         return message
 
     def _timed(self, work: Callable[..., Result], *arguments: Any) -> Result:
-        self._understanding_since = time.monotonic()
+        thread = get_ident()
+        self._understanding_since[thread] = time.monotonic()
         try:
             return work(*arguments)
         finally:
-            self._understanding_since = None
+            del self._understanding_since[thread]
 
     @staticmethod
     def _load_model(model_path: str | Path) -> tuple[str, ModelMetadata, GraphRunner]:

@@ -229,7 +229,52 @@ def test_a_message_is_understood_beside_the_event_loop(
     finally:
         del agent.processor._understand
     assert parsed["intent"]["full_retrieval_intent_name"] == "symptoms/imaging"
-    assert threads == ["understanding_0"]
+    assert threads[0].startswith("understanding")
+
+
+def test_two_messages_are_understood_at_once(
+    agent: Any, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = threading.Barrier(2)
+    understand = agent.processor._understand
+
+    def understood(*arguments: Any) -> Any:
+        both.wait(30)  # an error, unless the other message is there too
+        return understand(*arguments)
+
+    monkeypatch.setattr(agent.processor, "_understand", understood)
+
+    async def at_once() -> None:
+        messages = [UserMessage("do i need an mri"), UserMessage("does it hurt")]
+        await asyncio.gather(*map(agent.processor.parse_message, messages))
+
+    loop.run_until_complete(at_once())
+
+
+def test_many_messages_at_once_are_understood_as_each_alone(
+    agent: Any, loop: asyncio.AbstractEventLoop
+) -> None:
+    texts = [
+        "do I need an MRI",
+        "how offen shuld i strech",
+        "Does it hurt? And what does it cost?",
+        "i cant pee and my groin is numb",
+        "who won the game last night",
+        "numb when I sit",
+        "is tumeric any good for the pain in my leg",
+        "I want to book an appointment",
+    ]
+    parse = agent.processor.parse_message
+    alone = [loop.run_until_complete(parse(UserMessage(text))) for text in texts]
+    assert len({parsed["intent"]["name"] for parsed in alone}) > 3
+
+    async def at_once() -> list[dict[str, Any]]:
+        for text in texts:
+            agent.processor.read_ahead(text)
+        return list(await asyncio.gather(*(parse(UserMessage(text)) for text in texts)))
+
+    for _ in range(10):
+        assert loop.run_until_complete(at_once()) == alone
 
 
 def test_a_message_that_is_never_understood_is_told_by_the_health_page(

@@ -116,7 +116,8 @@ class _Vocabulary:
         self._exact: dict[str, set[tuple[str, ...]]] = {}
         self._beginnings: dict[str, set[tuple[str, ...]]] = {}
         self._own: set[str] = set()
-        self._misspelt: dict[str, set[tuple[str, ...]]] = {}
+        # A cache of these words alone; two threads may ask at once.
+        self._meant = lru_cache(maxsize=_MOST_REMEMBERED)(self._terms_meant)
 
     def add(self, text: str) -> tuple[str, ...]:
         """Take a word or phrase in and return its words."""
@@ -143,23 +144,17 @@ class _Vocabulary:
         found = set(self._exact.get(token, ()))
         for length in range(1, len(token) + 1):
             found |= self._beginnings.get(token[:length], set())
-        return found | self._meant(token)
+        return found if len(token) < 2 or self._is_word(token) else found | self._meant(token)
 
-    def _meant(self, token: str) -> set[tuple[str, ...]]:
+    def _terms_meant(self, token: str) -> set[tuple[str, ...]]:
         """Return the terms of whose first word a token may be a typing error."""
-        if len(token) < 2 or self._is_word(token):
-            return set()
-        if token not in self._misspelt:
-            if len(self._misspelt) > _MOST_REMEMBERED:
-                self._misspelt.clear()
-            self._misspelt[token] = {
-                term
-                for first, terms in (*self._exact.items(), *self._beginnings.items())
-                if first[0] == token[0]
-                for term in terms
-                if self._near(token, term[0], in_phrase=len(term) > 1)
-            }
-        return self._misspelt[token]
+        return {
+            term
+            for first, terms in (*self._exact.items(), *self._beginnings.items())
+            if first[0] == token[0]
+            for term in terms
+            if self._near(token, term[0], in_phrase=len(term) > 1)
+        }
 
     def _same(self, token: str, word: str) -> bool:
         """Whether a token is a word of a phrase, behind its first."""
