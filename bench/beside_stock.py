@@ -1,8 +1,8 @@
 """Our assistant beside stock Rasa and beside rules-only Rasa: same data, same machine, one run.
 
 Each is trained, started as its users would start it, and talked to over HTTP from another process.
-They take turns, round by round, so that what else the machine does weighs on all. docs/performance.md
-says what the figures mean.
+They take turns, every two seconds where that can be, so that what else the machine does weighs on
+all. docs/performance.md says what the figures mean.
 """
 
 from __future__ import annotations
@@ -88,8 +88,7 @@ class Bench:
             first = round_ % len(assistants)
             in_turn = assistants[first:] + assistants[:first]
             if parts & {START, *SERVER_PARTS}:
-                for assistant in in_turn:
-                    measuring.measure(assistant, round_, parts)
+                measuring.measure(in_turn, round_, parts)
             if "workers" in parts and isinstance(assistants[0], Ours):
                 measure_workers(assistants[0], round_, self.notes, scale)
             if "memory" in parts and not round_:  # ten thousand messages take long enough once

@@ -28,6 +28,7 @@ RATES = (0.5, 0.8, 1.1, 1.5, 2.0)
 """Of the throughput of 16 visitors: how much is sent to find where the server saturates."""
 
 _MANY = 16  # visitors
+_PIECE = 2.0  # seconds, after which the next server is talked to
 _ENDS = 10  # turns at either end of the long conversation that are compared
 _LEAST_ANSWERED = 0.99  # of the messages of one visitor; else the figures mean nothing
 
@@ -37,7 +38,7 @@ class Scale:
     """How long to measure.
 
     Attributes:
-        rounds: how often each assistant is started and measured.
+        rounds: how often the assistants are started and measured.
         passes: how often one visitor holds all conversations in a round.
         seconds: for each number of visitors and each rate.
         turns: of the long conversation.
@@ -95,20 +96,55 @@ class ServerParts:
         self._notes = notes
         self._scale = scale
 
-    def measure(self, assistant: Assistant, round_: int, parts: Collection[str]) -> None:
-        """Start the server, note how long that took, and measure the parts on it in their order.
+    def measure(self, assistants: list[Assistant], round_: int, parts: Collection[str]) -> None:
+        """Start the servers, note how long that took, and measure the parts on them in their order.
+
+        All run together and are talked to in turn, a few seconds each: a shared machine changes its
+        speed by half within a minute. An idle server takes no time from another.
 
         Raises:
-            MeasuringError: it does not start, or leaves messages without an answer.
+            MeasuringError: one does not start, or leaves messages without an answer.
         """
-        with assistant.served() as server:
-            say(f"Round {round_ + 1}, {assistant.name}: ready in {server.start_seconds:.1f} s.")
-            run = _Run(self._notes, self._scale, assistant, server, round_)
-            run.start()
-            run.warm_up()
+        with ExitStack() as stack:
+            runs = []
+            for assistant in assistants:
+                server = stack.enter_context(assistant.served())
+                say(f"Round {round_ + 1}, {assistant.name}: ready in {server.start_seconds:.1f} s.")
+                run = _Run(self._notes, self._scale, assistant, server, round_)
+                run.start()
+                run.warm_up()
+                runs.append(run)
             for part in (part for part in SERVER_PARTS if part in parts):
-                say(f"Round {round_ + 1}, {assistant.name}: {part}.")
-                getattr(run, part)()
+                say(f"Round {round_ + 1}: {part}.")
+                getattr(self, part)(runs)
+
+    def latency(self, runs: list[_Run]) -> None:
+        """One visitor at a time: how long each kind of message takes."""
+        for _ in range(self._scale.passes):
+            for run in runs:
+                run.say_everything()
+        for run in runs:
+            run.note_latency()
+
+    def throughput(self, runs: list[_Run]) -> None:
+        """Several visitors at a time, each waiting for its answers."""
+        pieces = math.ceil(self._scale.seconds / _PIECE)
+        for visitors in VISITORS:
+            for _ in range(pieces):
+                for run in runs:
+                    run.talk_together(visitors, self._scale.seconds / pieces)
+            for run in runs:
+                run.note_throughput(visitors)
+
+    def saturation(self, runs: list[_Run]) -> None:
+        """Messages at a fixed rate, below and above what a server can do: one server at a time."""
+        for run in runs:
+            run.saturation()
+
+    def long(self, runs: list[_Run]) -> None:
+        """One conversation of many turns, with one server after the other."""
+        for run in runs:
+            run.long()
 
     def measure_memory(self, assistant: Assistant, round_: int) -> None:
         """Start a server for it alone, and look at its memory as its messages become many.
@@ -119,6 +155,19 @@ class ServerParts:
         with assistant.served() as server:
             say(f"Round {round_ + 1}, {assistant.name}: memory.")
             _Run(self._notes, self._scale, assistant, server, round_).memory()
+
+
+@dataclass
+class _Together:
+    """What visitors who talked at the same time got: milliseconds of each answer, in all seconds."""
+
+    answered: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Messages a second."""
+        return len(self.answered) / self.seconds
 
 
 class _Run:
@@ -133,7 +182,8 @@ class _Run:
         self._server = server
         self._round = round_
         self._sent = 0
-        self._most = 0.0  # messages a second
+        self._turns: list[Turn] = []
+        self._together: dict[int, _Together] = defaultdict(_Together)  # by number of visitors
 
     def start(self) -> None:
         """Note the start that has just been."""
@@ -144,35 +194,48 @@ class _Run:
         """Get what happens only once behind it."""
         self._send("in_turn", conversations=len(conversations()))
 
-    def latency(self) -> None:
-        """One visitor at a time: how long each kind of message takes."""
-        count = len(conversations()) * self._scale.passes
-        turns = self._send("in_turn", conversations=count)
-        forms = 2 * self._scale.passes
+    def say_everything(self) -> None:
+        """Hold each conversation once, and the form's twice."""
+        self._turns += self._send("in_turn", conversations=len(conversations()))
         talk = [form_conversation(self._assistant)]
-        turns += self._send("in_turn", talk, conversations=forms)
-        _check_answered(turns, self._server.log)
+        self._turns += self._send("in_turn", talk, conversations=2)
+
+    def note_latency(self) -> None:
+        """Note how long each kind of message took."""
+        _check_answered(self._turns, self._server.log)
         by_kind: dict[str, list[float]] = defaultdict(list)
-        for kind, milliseconds, _ in turns:
+        for kind, milliseconds, _ in self._turns:
             by_kind[kind].append(milliseconds)
         for kind in KINDS:
             for share in (50, 95, 99):
                 value = percentile(by_kind[kind], share / 100)
                 self._note(f"{kind} p{share}, ms", value)
-        entry = {"assistant": self._assistant.name, "round": self._round, "turns": turns}
+        entry = {"assistant": self._assistant.name, "round": self._round, "turns": self._turns}
         self._notes.turns.append(entry)
 
-    def throughput(self) -> None:
-        """Several visitors at a time, each waiting for its answers."""
-        for visitors in VISITORS:
-            self._throughput(visitors)
+    def talk_together(self, visitors: int, seconds: float) -> None:
+        """Let so many visitors talk for some time, each waiting for its answers."""
+        turns, took = self._timed("together", visitors=visitors, seconds=seconds)
+        so_far = self._together[visitors]
+        so_far.answered += [milliseconds for _, milliseconds, words in turns if words]
+        so_far.seconds += took
+
+    def note_throughput(self, visitors: int) -> None:
+        """Note what so many visitors got together."""
+        found = self._together[visitors]
+        who = f"{visitors} visitors" if visitors > 1 else "1 visitor"
+        self._note(f"throughput, {who}, messages/s", found.rate)
+        if found.answered:
+            self._note(f"p95, {who}, ms", percentile(found.answered, 0.95))
 
     def saturation(self) -> None:
         """Messages at a fixed rate, below and above what the server can do."""
-        if not self._most:
-            self._throughput(_MANY)
+        if _MANY not in self._together:
+            self.talk_together(_MANY, self._scale.seconds)
+            self.note_throughput(_MANY)
+        most = self._together[_MANY].rate
         for share in RATES:
-            turns = self._send("at_rate", rate=share * self._most, seconds=self._scale.seconds)
+            turns = self._send("at_rate", rate=share * most, seconds=self._scale.seconds)
             answered = [milliseconds for _, milliseconds, words in turns if words]
             self._note(f"answered at {share:g} of capacity, %", 100 * len(answered) / len(turns))
             if answered:
@@ -202,18 +265,6 @@ class _Run:
             if before:
                 self._note("growth of memory between them, %", 100 * (memory / before - 1))
             before = memory
-
-    def _throughput(self, visitors: int) -> None:
-        seconds = self._scale.seconds
-        turns, took = self._timed("together", visitors=visitors, seconds=seconds)
-        answered = [milliseconds for _, milliseconds, words in turns if words]
-        rate = len(answered) / took
-        who = f"{visitors} visitors" if visitors > 1 else "1 visitor"
-        self._note(f"throughput, {who}, messages/s", rate)
-        if answered:
-            self._note(f"p95, {who}, ms", percentile(answered, 0.95))
-        if visitors == _MANY:
-            self._most = rate
 
     def _send(self, way: str, talk: list[list[Message]] | None = None, **how: Any) -> list[Turn]:
         return self._timed(way, talk, **how)[0]
