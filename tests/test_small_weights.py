@@ -11,6 +11,7 @@ import pytest
 
 from assistant.understanding.encoder_file import EncoderFileError, encoder_content
 from assistant.understanding.onnx_format import FLOAT, INT8, Model
+from assistant.understanding.small_matrix import SmallMatrix
 from assistant.understanding.small_weights import with_small_weights
 from tests.test_understanding import ENCODER, SHA256
 
@@ -101,3 +102,22 @@ def test_weights_that_something_else_reads_are_kept_for_it() -> None:
 def test_what_is_no_model_is_refused() -> None:
     with pytest.raises(EncoderFileError, match="no ONNX model"):
         with_small_weights(b"\xff\xffsomething else")
+
+
+@pytest.mark.parametrize("shape", [(1, 32), (7, 5), (500, 384)])
+def test_a_small_matrix_multiplies_as_the_large_one(shape: tuple[int, int]) -> None:
+    random = np.random.default_rng(0)
+    rows = random.normal(size=shape).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    vector = rows[0]
+    small = SmallMatrix.of(rows)
+    again = SmallMatrix(small.numbers, small.scales)
+    for matrix in (small, again):
+        found = matrix.products(vector)
+        assert found.shape == (shape[0],)
+        assert np.abs(found - rows @ vector).max() < 0.01  # cosines
+
+
+def test_a_small_matrix_of_nothing_multiplies_to_nothing() -> None:
+    matrix = SmallMatrix.of(np.zeros((3, 40), dtype=np.float32))
+    assert not matrix.products(np.ones(40, dtype=np.float32)).any()

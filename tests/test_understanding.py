@@ -311,7 +311,7 @@ def test_the_nearest_examples_are_those_of_a_search_through_all(
     model = small_model(encoder)
     topics = np.arange(len(model.topics))
     for text in ["where can i park", "will it rain", "no"]:
-        cosines = model._examples @ encoder.encode([text])[0]
+        cosines = model._examples.products(encoder.encode([text])[0])
         means = []
         for topic in topics:
             own = sorted(cosines[model._owners == topic], reverse=True)[:3]

@@ -16,14 +16,20 @@ from google.protobuf.message_factory import GetMessageClass
 _PACKAGE = "onnx_format"
 # Message: field, number, type. A type is one of Protocol Buffers' or a message's name; "*": many.
 _FIELDS = """
+ModelProto ir_version 1 int64
 ModelProto graph 7 GraphProto
 ModelProto opset_import 8 OperatorSetIdProto*
 OperatorSetIdProto domain 1 string
 OperatorSetIdProto version 2 int64
 GraphProto node 1 NodeProto*
+GraphProto name 2 string
 GraphProto initializer 5 TensorProto*
+GraphProto input 11 ValueInfoProto*
 GraphProto output 12 ValueInfoProto*
 ValueInfoProto name 1 string
+ValueInfoProto type 2 TypeProto
+TypeProto tensor_type 1 TensorTypeProto
+TensorTypeProto elem_type 1 int32
 NodeProto input 1 string*
 NodeProto output 2 string*
 NodeProto name 3 string
@@ -69,6 +75,8 @@ _CLASSES = _messages()
 Model: Any = _CLASSES["ModelProto"]
 #: One operator with its inputs, outputs and settings.
 Node: Any = _CLASSES["NodeProto"]
+#: A constant.
+Tensor: Any = _CLASSES["TensorProto"]
 
 # TensorProto.DataType
 FLOAT, UINT8, INT8 = 1, 2, 3

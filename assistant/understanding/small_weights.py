@@ -13,13 +13,8 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from assistant.understanding.encoder_file import EncoderFileError
-from assistant.understanding.onnx_format import FLOAT, INT8, INTEGER, UINT8, Model, Node
-
-# Numbers that share a scale: the block of a message's numbers that is rounded together.
-_BLOCK = 32
-_INTEGERS_MULTIPLIED = 4  # MatMulNBits' accuracy_level
-_ONNX_RUNTIME = "com.microsoft"  # the domain of its own operators
-# https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.MatMulNBits
+from assistant.understanding.onnx_format import FLOAT, INT8, Model, Node
+from assistant.understanding.small_matrix import BLOCK, ONNX_RUNTIME, product_of_blocks
 
 
 def with_small_weights(content: bytes) -> bytes:
@@ -60,8 +55,8 @@ def with_small_weights(content: bytes) -> bytes:
     for place in reversed(range(len(graph.initializer))):
         if graph.initializer[place].name not in read:
             del graph.initializer[place]
-    if not any(operators.domain == _ONNX_RUNTIME for operators in model.opset_import):
-        model.opset_import.add(domain=_ONNX_RUNTIME, version=1)
+    if not any(operators.domain == ONNX_RUNTIME for operators in model.opset_import):
+        model.opset_import.add(domain=ONNX_RUNTIME, version=1)
     return bytes(model.SerializeToString())
 
 
@@ -91,43 +86,20 @@ def _weights(name: str, constants: dict[str, Any], makers: dict[str, Any]) -> _W
 def _multiplied(node: Any, weights: _Weights, constants: Any) -> list[Any]:
     """Return the product as ONNX Runtime's own operator; its weights join the constants."""
     rows, columns = weights.integers.dims
-    if list(weights.scales.dims) != [1, columns] or rows % _BLOCK:
+    if list(weights.scales.dims) != [1, columns] or rows % BLOCK:
         return [node]
-    name, blocks = node.output[0], rows // _BLOCK
+    name, blocks = node.output[0], rows // BLOCK
     integers = np.frombuffer(weights.integers.raw_data, dtype=np.int8).reshape(rows, columns)
-    unsigned = (integers.view(np.uint8) ^ 0x80).T  # the operator takes 128 for zero
-    scales = np.frombuffer(weights.scales.raw_data, dtype="<f4").repeat(blocks)
-    constants.add(
-        name=f"{name}_blocks",
-        data_type=UINT8,
-        dims=[columns, blocks, _BLOCK],
-        raw_data=unsigned.tobytes(),
+    unsigned = (integers.view(np.uint8) ^ np.uint8(0x80)).T  # the operator takes 128 for zero
+    scales = (
+        np.frombuffer(weights.scales.raw_data, dtype="<f4").repeat(blocks).reshape(columns, blocks)
     )
-    constants.add(
-        name=f"{name}_scales",
-        data_type=FLOAT,
-        dims=[columns, blocks],
-        raw_data=scales.tobytes(),
+    product, *its_constants = product_of_blocks(
+        node.input[0], name, unsigned.reshape(columns, blocks, BLOCK), scales
     )
-    settings = {
-        "K": rows,
-        "N": columns,
-        "bits": 8,
-        "block_size": _BLOCK,
-        "accuracy_level": _INTEGERS_MULTIPLIED,
-    }
-    return [
-        Node(
-            op_type="MatMulNBits",
-            domain=_ONNX_RUNTIME,
-            name=node.name,
-            input=[node.input[0], f"{name}_blocks", f"{name}_scales"],
-            output=node.output,
-            attribute=[
-                {"name": key, "i": value, "type": INTEGER} for key, value in settings.items()
-            ],
-        )
-    ]
+    product.name = node.name
+    constants.extend(its_constants)
+    return [product]
 
 
 def _looked_up(node: Any, weights: _Weights) -> list[Any]:

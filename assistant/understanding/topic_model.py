@@ -22,6 +22,8 @@ from scipy.optimize import minimize  # type: ignore[import-untyped]
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.svm import LinearSVC
 
+from assistant.understanding.small_matrix import SmallMatrix
+
 Floats = npt.NDArray[np.float32]
 
 OUT_OF_SCOPE = "out_of_scope"
@@ -61,7 +63,7 @@ class TopicModel:
         word_weights: shape (word features + 1, topics); the last row is the intercept.
         words: the word features.
         idf: their weights by rarity.
-        examples: the training examples' vectors, shape (examples, dimensions), by topic.
+        examples: the training examples' vectors, a row each, by topic.
         owners: for each example the index of its topic, ascending.
     """
 
@@ -72,7 +74,7 @@ class TopicModel:
         word_weights: Floats,
         words: list[str],
         idf: Floats,
-        examples: Floats,
+        examples: SmallMatrix,
         owners: npt.NDArray[np.int32],
     ) -> None:
         self.topics = topics
@@ -132,7 +134,7 @@ class TopicModel:
             _stacked(by_words.coef_, by_words.intercept_),
             list(view.get_feature_names_out()),
             view.idf_.astype(np.float32),
-            vectors,
+            SmallMatrix.of(vectors),
             owners,
         )
 
@@ -154,7 +156,7 @@ class TopicModel:
         margins = weights @ self._word_weights[numbers] + self._word_weights[-1]
         by_words = _log_probabilities(_WORD_SHARPNESS * margins)
         votes = (1 - _WORD_SHARE) * by_vector + _WORD_SHARE * by_words
-        cosines = self._examples @ vector
+        cosines = self._examples.products(vector)
         nearest = np.maximum.reduceat(cosines, self._bounds[:-1])
 
         likelihood = np.exp(_log_probabilities(votes + self._likeness_weight * nearest))
@@ -220,7 +222,8 @@ class TopicModel:
             word_weights=self._word_weights.astype(np.float16),
             words=np.array(self._words),
             idf=self._idf,
-            examples=self._examples.astype(np.float16),
+            examples=self._examples.numbers,
+            example_scales=self._examples.scales,
             owners=self._owners,
         )
 
@@ -234,7 +237,7 @@ class TopicModel:
                 stored["word_weights"].astype(np.float32),
                 [str(word) for word in stored["words"]],
                 stored["idf"],
-                stored["examples"].astype(np.float32),
+                SmallMatrix(stored["examples"], stored["example_scales"]),
                 stored["owners"],
             )
 
