@@ -1,4 +1,4 @@
-"""The part of ONNX's file format that `small_weights` changes, as Protocol Buffers messages.
+"""The part of ONNX's file format that is read and written here, as Protocol Buffers messages.
 
 Fields that are not named here are kept as they are. The names and numbers are those of
 https://github.com/onnx/onnx/blob/main/onnx/onnx.proto. The package `onnx` is not used for it, since

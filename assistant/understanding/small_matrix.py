@@ -99,7 +99,7 @@ class SmallMatrix:
 
     @classmethod
     def of(cls, rows: Floats) -> SmallMatrix:
-        """Round a matrix."""
+        """Return a matrix of shape (rows, columns) in 8-bit numbers."""
         count, length = rows.shape
         blocks = np.pad(rows, ((0, 0), (0, -length % BLOCK))).reshape(count, -1, BLOCK)
         scales = np.maximum(np.abs(blocks).max(axis=2), _LEAST) / 127
@@ -107,7 +107,11 @@ class SmallMatrix:
         return cls(numbers.astype(np.uint8), scales.astype(np.float32))
 
     def products(self, vector: Floats) -> Floats:
-        """Return each row's product with a vector."""
+        """Return each row's product with a vector, shape (rows,).
+
+        Args:
+            vector: as long as the rows.
+        """
         missing = self.scales.shape[1] * BLOCK - len(vector)
         factor = np.pad(vector, (0, missing)) if missing else vector
         return np.asarray(self._session.run(None, {"vector": factor[np.newaxis]})[0][0])
